@@ -40,6 +40,20 @@ func ParseMode(s string) (Mode, error) {
 	return ModeBlock, fmt.Errorf("mode %q: want allow, learn or block", s)
 }
 
+// MarshalText writes the word.
+func (m Mode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText reads the word, as strictly as ParseMode; the empty text and
+// the word unknown are ModeUnknown.
+func (m *Mode) UnmarshalText(text []byte) (err error) {
+	if s := string(text); s == "" || s == modeNames[ModeUnknown] {
+		*m = ModeUnknown
+		return nil
+	}
+	*m, err = ParseMode(string(text))
+	return err
+}
+
 // Verdict is the outcome of a decision.
 type Verdict uint8
 
