@@ -68,6 +68,8 @@ type Table struct {
 	Prefixes []PrefixEntry
 	// Ports belong to the entries with a Set.
 	Ports []PortEntry
+
+	index index
 }
 
 // PrefixEntry is the answer for the addresses whose longest match it is.
@@ -88,4 +90,12 @@ type PortEntry struct {
 	// Bits is 0 to 16: 16 is one port, 0 all ports of the protocol.
 	Bits uint8
 	Match
+}
+
+// Policy is a named set of rules at a revision.
+type Policy struct {
+	Name string
+	// Revision is that of the last event that changed the rules.
+	Revision uint64
+	Rules    []Rule
 }
