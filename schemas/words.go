@@ -1,0 +1,45 @@
+package schemas
+
+import "strconv"
+
+// Word is the verdict as the line has it; empty for none.
+func (v Verdict) Word() string {
+	switch v {
+	case Verdict_VERDICT_ALLOW:
+		return "allow"
+	case Verdict_VERDICT_DENY:
+		return "deny"
+	case Verdict_VERDICT_WOULD_DENY:
+		return "would_deny"
+	}
+	return ""
+}
+
+// Word is the mode as the line has it; empty for none.
+func (m Mode) Word() string {
+	switch m {
+	case Mode_MODE_ALLOW:
+		return "allow"
+	case Mode_MODE_LEARN:
+		return "learn"
+	case Mode_MODE_BLOCK:
+		return "block"
+	}
+	return ""
+}
+
+// ProtoWord is a protocol number as the line has it: tcp, udp, icmp, other, or
+// the number itself.
+func ProtoWord(proto uint32) string {
+	switch proto {
+	case 1:
+		return "icmp"
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	case 255:
+		return "other"
+	}
+	return strconv.FormatUint(uint64(proto), 10)
+}
