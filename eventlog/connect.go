@@ -1,0 +1,140 @@
+package eventlog
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Log is a connection to the event log. Its methods may be used from several
+// goroutines.
+type Log struct {
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	log    *slog.Logger
+	ctx    context.Context // ends with Close; for handlers and writers
+	cancel context.CancelFunc
+}
+
+const (
+	connectTimeout = 10 * time.Second
+	reconnectWait  = 250 * time.Millisecond
+)
+
+// Connect speaks to a server, refuses an old one with ErrVersion, and makes
+// the streams that are missing, unless the options say ReadOnly. Once it has
+// succeeded, a lost connection is made again for ever.
+func Connect(ctx context.Context, o Options) (*Log, error) {
+	log := o.logger()
+	options, url, err := natsOptions(o, log)
+	if err != nil {
+		return nil, err
+	}
+	nc, err := nats.Connect(url, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
+	}
+	l, err := newLog(nc, log)
+	if err == nil && !o.ReadOnly {
+		err = l.makeStreams(ctx, o)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
+	}
+	return l, nil
+}
+
+func newLog(nc *nats.Conn, log *slog.Logger) (*Log, error) {
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{nc: nc, js: js, log: log}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	return l, nil
+}
+
+// Close ends the connection; handlers and writers that live on it end too. A
+// writer's flows that have no acknowledgement yet are not waited for.
+func (l *Log) Close() {
+	l.cancel()
+	l.nc.Close()
+}
+
+func describe(o Options) string {
+	if o.InProcess != nil {
+		return "the embedded server"
+	}
+	return o.URL
+}
+
+func natsOptions(o Options, log *slog.Logger) ([]nats.Option, string, error) {
+	options := []nats.Option{
+		nats.Name(o.Name), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.Timeout(connectTimeout), nats.ReconnectBufSize(-1), nats.IgnoreAuthErrorAbort(),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("event log disconnected", "err", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { log.Info("event log connected again") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			log.Warn("event log reports an error", "err", err)
+		}),
+	}
+	url := o.URL
+	path, isSocket := strings.CutPrefix(url, "unix://")
+	switch {
+	case o.InProcess != nil:
+		options, url = append(options, nats.InProcessServer(o.InProcess)), nats.DefaultURL
+	case isSocket:
+		options, url = append(options, nats.SetCustomDialer(socketDialer(path))), nats.DefaultURL
+	case url == "":
+		return nil, "", fmt.Errorf("connect to nats: no address given")
+	}
+	options = append(options, credentials(o)...)
+	return options, url, nil
+}
+
+func credentials(o Options) []nats.Option {
+	var options []nats.Option
+	if o.Token != "" {
+		options = append(options, nats.Token(o.Token))
+	}
+	if o.TokenFile != "" {
+		options = append(options, nats.TokenHandler(func() string {
+			text, _ := os.ReadFile(o.TokenFile) // no token: the server refuses, and is tried again
+			return strings.TrimSpace(string(text))
+		}))
+	}
+	if o.CredsFile != "" {
+		options = append(options, nats.UserCredentials(o.CredsFile))
+	}
+	if o.CAFile != "" {
+		options = append(options, nats.RootCAs(o.CAFile))
+	}
+	if o.CertFile != "" || o.KeyFile != "" {
+		options = append(options, nats.ClientCert(o.CertFile, o.KeyFile))
+	}
+	return options
+}
+
+// socketDialer reaches the server behind a unix socket, whatever address the
+// client library has in mind.
+type socketDialer string
+
+// Dial connects to the socket.
+func (s socketDialer) Dial(string, string) (net.Conn, error) {
+	return net.DialTimeout("unix", string(s), connectTimeout)
+}

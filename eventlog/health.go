@@ -1,0 +1,80 @@
+package eventlog
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// watch looks at the inner server's health and starts it anew when a stream
+// cannot be written any more.
+func (s *Server) watch() error {
+	tick := time.NewTicker(healthEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return nil
+		case <-tick.C:
+		}
+		err := s.health()
+		if err == nil {
+			continue
+		}
+		s.log.Error("nats server cannot write and is started anew", "dir", s.options.Dir, "err", err)
+		select {
+		case s.failed <- err:
+		default:
+		}
+		s.stopInner()
+		if err := s.startInner(); err != nil {
+			s.log.Error("nats server does not start", "dir", s.options.Dir, "err", err)
+		}
+	}
+}
+
+func (s *Server) health() error {
+	s.mu.Lock()
+	inner := s.inner
+	s.mu.Unlock()
+	if inner == nil {
+		return errors.New("not running")
+	}
+	if !inner.Running() {
+		return errors.New("stopped by itself")
+	}
+	status := inner.Healthz(&server.HealthzOptions{})
+	if status.Error != "" {
+		return fmt.Errorf("unhealthy: %s", status.Error)
+	}
+	return nil
+}
+
+// serverLog passes on what the NATS server logs: its notices are debug talk to
+// us.
+type serverLog struct{ log *slog.Logger }
+
+func (l serverLog) say(level func(string, ...any), format string, v []any) {
+	level("nats server says", "text", fmt.Sprintf(format, v...))
+}
+
+// Noticef and the others are the NATS server's Logger.
+func (l serverLog) Noticef(format string, v ...any) { l.say(l.log.Debug, format, v) }
+
+// Warnf logs a warning.
+func (l serverLog) Warnf(format string, v ...any) { l.say(l.log.Warn, format, v) }
+
+// Fatalf logs an error: the server does not end the process.
+func (l serverLog) Fatalf(format string, v ...any) { l.say(l.log.Error, format, v) }
+
+// Errorf logs an error.
+func (l serverLog) Errorf(format string, v ...any) { l.say(l.log.Error, format, v) }
+
+// Debugf logs debug talk.
+func (l serverLog) Debugf(format string, v ...any) { l.say(l.log.Debug, format, v) }
+
+// Tracef logs debug talk.
+func (l serverLog) Tracef(format string, v ...any) { l.say(l.log.Debug, format, v) }
