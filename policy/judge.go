@@ -8,7 +8,8 @@ type Request struct {
 	Proto Proto
 	Port  uint16
 	// HostNetwork: the container shares the host's network, so loopback is
-	// judged like any destination.
+	// judged like any destination, 127.0.0.11 too: no resolver of Docker's is
+	// there.
 	HostNetwork bool
 	// NoDNS: the label egress.dns=deny.
 	NoDNS bool
@@ -32,17 +33,20 @@ func Judge(t *Table, mode Mode, q Request) (Verdict, Match) {
 	}
 	var m Match
 	switch {
-	case dst == resolver:
+	case dst == resolver && !q.HostNetwork:
 		m = Match{ActionAllow, RuleResolver}
 		if q.NoDNS {
 			m.Action = ActionDeny
 		}
 	case !q.HostNetwork && IsLocal(dst):
 		return VerdictNone, Match{}
-	case q.Reply && q.Proto == ProtoUDP:
-		m = Match{ActionAllow, RuleReply}
-	case t != nil:
-		m = t.Match(dst, q.Proto, q.Port)
+	default:
+		if t != nil {
+			m = t.Match(dst, q.Proto, q.Port)
+		}
+		if m.Action != ActionAllow && q.Reply && q.Proto == ProtoUDP {
+			m = Match{ActionAllow, RuleReply}
+		}
 	}
 	switch {
 	case m.Action == ActionAllow:
