@@ -1,0 +1,114 @@
+package bpf
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+// Position is a place in the ring: bytes since its creation. It only grows.
+type Position = uint64
+
+// Hook is what asked for the decision.
+type Hook uint8
+
+// The hooks.
+const (
+	HookConnect = Hook(gateHookHOOK_CONNECT)
+	HookSendmsg = Hook(gateHookHOOK_SENDMSG)
+)
+
+// String is the word used in events.
+func (h Hook) String() string {
+	switch h {
+	case HookConnect:
+		return "connect"
+	case HookSendmsg:
+		return "sendmsg"
+	}
+	return ""
+}
+
+// Reason tells why an event is not an ordinary one.
+type Reason uint8
+
+// The reasons.
+const (
+	ReasonNone     = Reason(gateReasonREASON_NONE)
+	ReasonOverflow = Reason(gateReasonREASON_OVERFLOW)
+	ReasonReply    = Reason(gateReasonREASON_REPLY)
+	ReasonResolver = Reason(gateReasonREASON_RESOLVER)
+)
+
+// String is the word used in events; empty for none.
+func (r Reason) String() string {
+	switch r {
+	case ReasonOverflow:
+		return "overflow"
+	case ReasonReply:
+		return "reply"
+	case ReasonResolver:
+		return "resolver"
+	}
+	return ""
+}
+
+// Event is one or more decisions with the same key. Its detail is that of the
+// first decision, its time that of the last.
+type Event struct {
+	// Position is where its record starts: unique together with Gate.Instance.
+	Position Position
+	Time     time.Time
+	Count    uint64
+	// Index is the container's; 0 is a container that the gate did not know.
+	Index    uint32
+	CgroupID uint64
+	Verdict  policy.Verdict
+	Mode     policy.Mode
+	Rule     uint32
+	Revision uint64
+	Proto    policy.Proto
+	// Dst is not valid for an overflow, which names no destination.
+	Dst     netip.Addr
+	DstPort uint16
+	// Src is not valid where the socket had no address yet.
+	Src      netip.Addr
+	SrcPort  uint16
+	PID, UID uint32
+	Comm     string
+	Hook     Hook
+	Reason   Reason
+}
+
+// decode makes an event of a record; wall is the wall time of the kernel's
+// monotonic zero.
+func (r *gateEvent) decode(at Position, wall int64, comm string) Event {
+	d := &r.Detail
+	e := Event{
+		Position: at,
+		Time:     time.Unix(0, wall+int64(r.TimeNs)),
+		Count:    r.Count,
+		Index:    r.Index,
+		CgroupID: d.CgroupId,
+		Verdict:  policy.Verdict(d.Verdict),
+		Mode:     policy.Mode(r.Posture & 0xff),
+		Rule:     d.Rule,
+		Revision: d.Revision,
+		Proto:    policy.Proto(r.Proto),
+		DstPort:  r.Dport,
+		SrcPort:  d.Sport,
+		PID:      d.Pid,
+		UID:      d.Uid,
+		Comm:     comm,
+		Hook:     Hook(d.Hook),
+		Reason:   Reason(d.Reason),
+	}
+	if e.Reason != ReasonOverflow {
+		e.Dst = address(r.Dst.W)
+	}
+	if d.Src.W != [4]uint32{} {
+		e.Src = address(d.Src.W)
+	}
+	return e
+}

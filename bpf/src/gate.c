@@ -1,0 +1,202 @@
+//go:build ignore
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+
+/* The hooks: they gather the question and leave the answer to decide(). */
+
+#include "birth.h"
+#include "decide.h"
+#include "flows.h"
+#include "sweep.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Generated for user space besides the types of maps. */
+#define EXPORT(kind, name) const kind name *export_##name __attribute__((unused))
+EXPORT(struct, event);
+EXPORT(struct, lpm_v4);
+EXPORT(struct, lpm_v6);
+EXPORT(struct, lpm_ports);
+EXPORT(struct, prefix_value);
+EXPORT(struct, port_value);
+EXPORT(enum, birth);
+EXPORT(enum, hook);
+EXPORT(enum, reason);
+
+#define PROCEED 1
+#define REFUSE 0 /* EPERM for the application, at once */
+
+/* The verifier wants each field of a context read from the context itself. */
+#define CTX(field) READ_ONCE(ctx->field)
+
+/* Says whether a managed container asks, and which. */
+static __always_inline int asks(struct ask *a)
+{
+	int index;
+
+	a->cgroup_id = bpf_get_current_cgroup_id();
+	index = current_index(a->cgroup_id);
+	if (index < 0)
+		return 0;
+	a->key.index = index;
+	return 1;
+}
+
+static __always_inline void ask_dst_v4(struct ask *a, struct bpf_sock_addr *ctx)
+{
+	u32 proto = CTX(protocol);
+
+	addr_from_v4(&a->key.dst, CTX(user_ip4));
+	a->key.port = ntohs(CTX(user_port));
+	a->key.proto = canonical_proto(proto);
+}
+
+static __always_inline void ask_dst_v6(struct ask *a, struct bpf_sock_addr *ctx)
+{
+	u32 proto = CTX(protocol);
+
+	a->key.dst.w[0] = CTX(user_ip6[0]);
+	a->key.dst.w[1] = CTX(user_ip6[1]);
+	a->key.dst.w[2] = CTX(user_ip6[2]);
+	a->key.dst.w[3] = CTX(user_ip6[3]);
+	a->key.port = ntohs(CTX(user_port));
+	a->key.proto = canonical_proto(proto);
+}
+
+static __always_inline void ask_src(struct ask *a, struct bpf_sock_addr *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	if (sk)
+		a->sport = sk->src_port;
+}
+
+static __always_inline int answer(struct ask *a, u32 hook)
+{
+	a->hook = hook;
+	if (!ask_complete(a))
+		return PROCEED; /* let alone, or cannot leave */
+	/* Learning stops nothing: only a denial refuses. */
+	return decide(a) == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
+SEC("cgroup/connect4")
+int connect_v4(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+	struct bpf_sock *sk;
+
+	if (!asks(&a))
+		return PROCEED; /* a process of the host */
+	ask_dst_v4(&a, ctx);
+	ask_src(&a, ctx);
+	sk = ctx->sk;
+	if (sk && sk->src_ip4)
+		addr_from_v4(&a.src, sk->src_ip4);
+	return answer(&a, HOOK_CONNECT);
+}
+
+SEC("cgroup/connect6")
+int connect_v6(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+	struct bpf_sock *sk;
+
+	if (!asks(&a))
+		return PROCEED; /* a process of the host */
+	ask_dst_v6(&a, ctx);
+	ask_src(&a, ctx);
+	sk = ctx->sk;
+	if (sk) {
+		a.src.w[0] = sk->src_ip6[0];
+		a.src.w[1] = sk->src_ip6[1];
+		a.src.w[2] = sk->src_ip6[2];
+		a.src.w[3] = sk->src_ip6[3];
+	}
+	return answer(&a, HOOK_CONNECT);
+}
+
+SEC("cgroup/sendmsg4")
+int sendmsg_v4(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+	u32 src;
+
+	if (!asks(&a))
+		return PROCEED; /* a process of the host */
+	ask_dst_v4(&a, ctx);
+	ask_src(&a, ctx);
+	src = CTX(msg_src_ip4);
+	if (src)
+		addr_from_v4(&a.src, src);
+	return answer(&a, HOOK_SENDMSG);
+}
+
+SEC("cgroup/sendmsg6")
+int sendmsg_v6(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+
+	if (!asks(&a))
+		return PROCEED; /* a process of the host */
+	ask_dst_v6(&a, ctx);
+	ask_src(&a, ctx);
+	a.src.w[0] = CTX(msg_src_ip6[0]);
+	a.src.w[1] = CTX(msg_src_ip6[1]);
+	a.src.w[2] = CTX(msg_src_ip6[2]);
+	a.src.w[3] = CTX(msg_src_ip6[3]);
+	return answer(&a, HOOK_SENDMSG);
+}
+
+/* Received is received: these only take note of the sender. */
+SEC("cgroup/recvmsg4")
+int recvmsg_v4(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+
+	if (!asks(&a))
+		return PROCEED;
+	ask_dst_v4(&a, ctx);
+	if (a.key.proto == PROTO_UDP && ask_complete(&a) && !a.resolver)
+		peer_note_received(&a);
+	return PROCEED;
+}
+
+SEC("cgroup/recvmsg6")
+int recvmsg_v6(struct bpf_sock_addr *ctx)
+{
+	struct ask a = {};
+
+	if (!asks(&a))
+		return PROCEED;
+	ask_dst_v6(&a, ctx);
+	if (a.key.proto == PROTO_UDP && ask_complete(&a) && !a.resolver)
+		peer_note_received(&a);
+	return PROCEED;
+}
+
+/*
+ * Answers a question without counting it, for user space. In: mark = index,
+ * cb[0..3] = address, cb[4] = protocol << 16 | port. Returns the verdict;
+ * out: cb[0] = rule, cb[1..2] = revision.
+ */
+SEC("classifier")
+int judge(struct __sk_buff *skb)
+{
+	struct answer answer = {};
+	struct ask a = {};
+
+	a.key.index = skb->mark;
+	a.key.dst.w[0] = skb->cb[0];
+	a.key.dst.w[1] = skb->cb[1];
+	a.key.dst.w[2] = skb->cb[2];
+	a.key.dst.w[3] = skb->cb[3];
+	a.key.port = skb->cb[4];
+	a.key.proto = canonical_proto(skb->cb[4] >> 16);
+	if (!ask_complete(&a))
+		return VERDICT_NONE;
+	judge_ask(&a, &answer);
+	skb->cb[0] = answer.rule;
+	skb->cb[1] = a.revision;
+	skb->cb[2] = a.revision >> 32;
+	return answer.verdict;
+}

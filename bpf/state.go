@@ -1,0 +1,70 @@
+package bpf
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+// The kernel's numbers of modes and flags are those of src/abi.h.
+const (
+	modeBlock = uint8(policy.ModeBlock)
+
+	flagHostNetwork = 1
+	flagNoDNS       = 2
+)
+
+// State is what is done with a container. Slot 0 is the empty policy, which
+// refuses everything.
+type State struct {
+	Mode policy.Mode
+	Slot uint32
+	// HostNetwork: loopback is the host's own, so it is judged.
+	HostNetwork bool
+	// NoDNS refuses Docker's embedded resolver.
+	NoDNS bool
+}
+
+// SetState puts a state in force for the container and all its child cgroups,
+// in one store. Index 0 stands for every container that is not known.
+func (g *Gate) SetState(index uint32, s State) error {
+	if index >= uint32(len(g.shared.states)) {
+		return fmt.Errorf("set state of container index %d: %w", index, ErrRange)
+	}
+	if s.Slot >= g.slots() {
+		return fmt.Errorf("set state of container index %d: slot %d: %w", index, s.Slot, ErrRange)
+	}
+	atomic.StoreUint64(&g.shared.states[index], s.pack())
+	return nil
+}
+
+// State returns the state in force.
+func (g *Gate) State(index uint32) (State, error) {
+	if index >= uint32(len(g.shared.states)) {
+		return State{}, fmt.Errorf("state of container index %d: %w", index, ErrRange)
+	}
+	return unpackState(atomic.LoadUint64(&g.shared.states[index])), nil
+}
+
+func (s State) pack() uint64 {
+	flags := uint64(0)
+	if s.HostNetwork {
+		flags |= flagHostNetwork
+	}
+	if s.NoDNS {
+		flags |= flagNoDNS
+	}
+	return uint64(s.Mode) | flags<<8 | uint64(s.Slot)<<32
+}
+
+func unpackState(v uint64) State {
+	return State{
+		Mode:        policy.Mode(v & 0xff),
+		Slot:        uint32(v >> 32),
+		HostNetwork: v>>8&flagHostNetwork != 0,
+		NoDNS:       v>>8&flagNoDNS != 0,
+	}
+}
+
+func (g *Gate) slots() uint32 { return uint32(len(g.shared.policies) / 2) }

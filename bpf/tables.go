@@ -1,0 +1,244 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+// readyTables is how many empty tables are kept at hand, so that a policy goes
+// live without waiting for the kernel.
+const readyTables = 4
+
+// tables gives out table ids. A table is in force (a slot names it), ready (its
+// tries are empty and nobody can see them), or used up. One that is used up may
+// still be read by a running program: it is renewed only after a grace period.
+type tables struct {
+	outer  [3]*ebpf.Map // v4, v6, ports
+	inner  [3]*ebpf.MapSpec
+	shared *shared
+	log    *slog.Logger
+
+	setting  sync.Mutex // one SetPolicy or FreePolicy at a time
+	mu       sync.Mutex // guards ready and used
+	ready    []uint32
+	used     []uint32
+	renewing sync.WaitGroup
+}
+
+func newTables(g *Gate) (*tables, error) {
+	o := &g.objects
+	t := &tables{
+		outer:  [3]*ebpf.Map{o.TablesV4, o.TablesV6, o.TablesPorts},
+		shared: g.shared,
+		log:    g.log,
+	}
+	spec, err := loadGate()
+	if err != nil {
+		return nil, err
+	}
+	for i, name := range []string{"tables_v4", "tables_v6", "tables_ports"} {
+		t.inner[i] = spec.Maps[name].InnerMap
+		t.inner[i].MaxEntries = g.o.TablePrefixes
+	}
+	inForce := make(map[uint32]bool)
+	for slot := range g.slots() {
+		inForce[atomic.LoadUint32(g.shared.policy(slot))] = true
+	}
+	// Highest first, as they are taken from the end; table 0 stays empty.
+	for id := o.TablesV4.MaxEntries() - 1; id > 0; id-- {
+		if !inForce[id] {
+			t.used = append(t.used, id)
+		}
+	}
+	return t, nil
+}
+
+// SetPolicy puts a compiled policy in force in a slot: built aside, then live
+// by one store, so that every decision is the old policy's or the new one's.
+// ErrFull when a trie has no room: the old policy stays.
+func (g *Gate) SetPolicy(slot uint32, t *policy.Table, revision uint64) error {
+	if slot == 0 || slot >= g.slots() {
+		return fmt.Errorf("set policy of slot %d: %w", slot, ErrRange)
+	}
+	e, err := encode(t)
+	if err != nil {
+		return fmt.Errorf("set policy of slot %d: %w", slot, err)
+	}
+	g.tables.setting.Lock()
+	defer g.tables.setting.Unlock()
+	id, err := g.tables.take()
+	if err != nil {
+		return fmt.Errorf("set policy of slot %d: %w", slot, err)
+	}
+	if err := g.tables.fill(id, e); err != nil {
+		g.tables.retire(id)
+		return fmt.Errorf("set policy of slot %d: %w", slot, err)
+	}
+	g.shared.headers[id] = gateHeader{
+		Build:    atomic.AddUint32(&g.shared.settings().Build, 1),
+		Revision: revision,
+	}
+	// The store orders the header before it, as all atomics of Go do.
+	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), id))
+	return nil
+}
+
+// FreePolicy empties a slot: from then on it refuses everything.
+func (g *Gate) FreePolicy(slot uint32) error {
+	if slot == 0 || slot >= g.slots() {
+		return fmt.Errorf("free policy of slot %d: %w", slot, ErrRange)
+	}
+	g.tables.setting.Lock()
+	defer g.tables.setting.Unlock()
+	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), 0))
+	return nil
+}
+
+// take returns a ready table, renewing used ones if there is none.
+func (t *tables) take() (uint32, error) {
+	for {
+		if id, ok := t.pop(); ok {
+			return id, nil
+		}
+		t.renewing.Wait()
+		if id, ok := t.pop(); ok {
+			return id, nil
+		}
+		if err := t.renew(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (t *tables) pop() (uint32, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.ready) == 0 {
+		return 0, false
+	}
+	id := t.ready[len(t.ready)-1]
+	t.ready = t.ready[:len(t.ready)-1]
+	return id, true
+}
+
+// retire gives back a table that no slot names any more, and sees to it that
+// enough are ready.
+func (t *tables) retire(id uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if id != 0 {
+		t.used = append(t.used, id)
+	}
+	if len(t.ready) >= readyTables {
+		return
+	}
+	t.renewing.Go(func() {
+		if err := t.renew(); err != nil {
+			t.log.Warn("no spare policy table yet", "err", err)
+		}
+	})
+}
+
+// renew makes used tables ready.
+func (t *tables) renew() error {
+	t.mu.Lock()
+	n := min(max(readyTables-len(t.ready), 0), len(t.used))
+	ids := append([]uint32(nil), t.used[len(t.used)-n:]...)
+	t.used = t.used[:len(t.used)-n]
+	t.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	// A program may have read the table's id just before the slot changed: it
+	// must have ended before the tries under it change.
+	if err := t.grace(); err != nil {
+		t.giveBack(ids, false)
+		return err
+	}
+	// The waits of these system calls for the kernel run side by side.
+	errs := make([]error, 3*len(ids))
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = t.putEmpty(i%3, ids[i/3]) })
+	}
+	wg.Wait()
+	err := errors.Join(errs...)
+	t.giveBack(ids, err == nil)
+	return err
+}
+
+func (t *tables) giveBack(ids []uint32, ready bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ready {
+		t.ready = append(t.ready, ids...)
+	} else {
+		t.used = append(t.used, ids...)
+	}
+}
+
+// putEmpty puts a new trie in place of whatever a table has.
+func (t *tables) putEmpty(which int, id uint32) error {
+	m, err := ebpf.NewMap(t.inner[which])
+	if err != nil {
+		return fmt.Errorf("make table %d: %w", id, err)
+	}
+	defer m.Close()
+	if err := t.outer[which].Put(id, m); err != nil {
+		return fmt.Errorf("put table %d: %w", id, err)
+	}
+	return nil
+}
+
+// grace returns when every program that ran when it was called has ended: the
+// kernel waits for that in each update of a map of maps, before it returns
+// (maybe_wait_bpf_programs, which is synchronize_rcu). Programs run in one RCU
+// read section from the first instruction to the last.
+func (t *tables) grace() error {
+	if err := t.putEmpty(0, 0); err != nil {
+		return fmt.Errorf("wait for running programs: %w", err)
+	}
+	return nil
+}
+
+func (t *tables) fill(id uint32, e *encoded) error {
+	return errors.Join(
+		fillTrie(t.outer[0], id, e.v4, e.v4To),
+		fillTrie(t.outer[1], id, e.v6, e.v6To),
+		fillTrie(t.outer[2], id, e.ports, e.portTo),
+	)
+}
+
+func fillTrie[K, V any](outer *ebpf.Map, id uint32, keys []K, values []V) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	var trie *ebpf.Map
+	if err := outer.Lookup(id, &trie); err != nil {
+		return fmt.Errorf("open table %d: %w", id, err)
+	}
+	defer trie.Close()
+	// The kernel's allocator can be short for a moment under many updates.
+	for try := 0; len(keys) > 0; try++ {
+		n, err := trie.BatchUpdate(keys, values, nil)
+		keys, values = keys[n:], values[n:]
+		if err != nil && (!errors.Is(err, unix.ENOMEM) || try == 1000) {
+			return wrap("fill table", id, err)
+		}
+	}
+	return nil
+}
+
+// close waits for what runs in the background.
+func (t *tables) close() error {
+	t.renewing.Wait()
+	return nil
+}
