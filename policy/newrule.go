@@ -108,30 +108,17 @@ func hashNumber(s string) uint32 {
 // same rule twice keeps the same ID. Verdicts never depend on IDs; telling
 // which rule decided does.
 func Distinguish(rules []Rule) {
-	ids := newIDs(len(rules))
+	n := newNames()
 	for i := range rules {
-		rules[i].ID = ids.take(rules[i].canonical())
+		rules[i] = n.hold(rules[i])
 	}
 }
 
-// ids hands out IDs that tell texts apart.
-type ids struct {
-	byText map[string]uint32
-	taken  map[uint32]string
-}
-
-func newIDs(n int) ids {
-	return ids{make(map[string]uint32, n), make(map[uint32]string, n)}
-}
-
-func (d ids) take(text string) string {
-	if n, ok := d.byText[text]; ok {
-		return ruleID(n)
+// firstID is the ID for a text that is not taken.
+func firstID(text string, taken func(id string) bool) string {
+	id := ruleID(hashNumber(text))
+	for i := 1; taken(id); i++ {
+		id = ruleID(hashNumber(text + "~" + strconv.Itoa(i)))
 	}
-	n := hashNumber(text)
-	for i := 1; d.taken[n] != ""; i++ {
-		n = hashNumber(text + "~" + strconv.Itoa(i))
-	}
-	d.byText[text], d.taken[n] = n, text
-	return ruleID(n)
+	return id
 }
