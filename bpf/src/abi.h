@@ -155,7 +155,7 @@ struct peer_key {
 };
 
 struct container_id {
-	u8 hex[64];
+	u8 hex[64] __attribute__((aligned(8)));
 };
 
 _Static_assert(sizeof(struct state) == 8, "state is stored at once");

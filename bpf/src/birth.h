@@ -19,36 +19,41 @@
 #define ID_LEN 64
 #define SCOPE_LEN 77 /* docker- + 64 + .scope */
 
-/* A lower-case hex digit, found without branches: the verifier follows each of
- * them anew for every character. */
-static __always_inline u32 is_hex(u8 c)
-{
-	u64 digits = 0x3ffULL << '0', letters = 0x3fULL << ('a' - 64);
-	u64 in = digits ^ ((digits ^ letters) & -(u64)(c >> 6 & 1));
+#define BYTES(b) (0x0101010101010101ULL * (b))
 
-	return (in >> (c & 63)) & 1 & ~(c >> 7);
+/* Has bit 7 in every byte of a word that is no lower-case hex digit. A byte
+ * below 128 plus 128 - x has bit 7 where it is x or more. Eight at a time: the
+ * verifier would follow every character of a loop. */
+static __always_inline u64 not_hex(u64 w)
+{
+	u64 low = w & BYTES(0x7f);
+	u64 digits = (low + BYTES(128 - '0')) & ~(low + BYTES(128 - '9' - 1));
+	u64 letters = (low + BYTES(128 - 'a')) & ~(low + BYTES(128 - 'f' - 1));
+
+	return (~(digits | letters) | w) & BYTES(0x80);
 }
 
 /* Copies the id in a cgroup's name; returns 0 if it has none. */
 static __noinline int read_id(const char *name, struct container_id *id)
 {
+	u64 *word = (u64 *)id->hex, bad = 0;
 	char text[SCOPE_LEN + 3] = {};
-	u32 bad = 0, i;
 	long len;
+	u32 i;
 
 	len = bpf_probe_read_kernel_str(text, sizeof(text), name) - 1;
 	if (len == SCOPE_LEN) {
 		if (__builtin_memcmp(text, "docker-", 7) ||
 		    __builtin_memcmp(text + 7 + ID_LEN, ".scope", 6))
 			return 0;
-		__builtin_memcpy(id->hex, text + 7, ID_LEN);
-	} else if (len == ID_LEN) {
-		__builtin_memcpy(id->hex, text, ID_LEN);
-	} else {
+		name += 7;
+	} else if (len != ID_LEN) {
 		return 0;
 	}
-	for (i = 0; i < ID_LEN; i++)
-		bad |= is_hex(id->hex[i]) ^ 1;
+	if (bpf_probe_read_kernel(id->hex, ID_LEN, name))
+		return 0;
+	for (i = 0; i < ID_LEN / 8; i++)
+		bad |= not_hex(word[i]);
 	return !bad;
 }
 
