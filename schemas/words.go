@@ -43,3 +43,13 @@ func ProtoWord(proto uint32) string {
 	}
 	return strconv.FormatUint(uint64(proto), 10)
 }
+
+// The values of Flow.reason: why an event is not an ordinary one.
+const (
+	// ReasonOverflow: decisions that were counted without their destination.
+	ReasonOverflow = "overflow"
+	// ReasonReply: a UDP answer to a peer that wrote first.
+	ReasonReply = "reply"
+	// ReasonResolver: a question to Docker's resolver.
+	ReasonResolver = "resolver"
+)
