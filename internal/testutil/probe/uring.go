@@ -1,0 +1,103 @@
+package probe
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Numbers of linux/io_uring.h.
+const (
+	uringOpConnect      = 16
+	uringEnterGetEvents = 1
+	uringFeatSingleMmap = 1
+	uringOffSqes        = 0x10000000
+	uringSqeSize        = 64
+	uringCqeSize        = 16
+)
+
+// uringParams is struct io_uring_params.
+type uringParams struct {
+	sqEntries, cqEntries, flags, sqThreadCPU, sqThreadIdle, features, wqFd uint32
+
+	resv   [3]uint32
+	sq, cq uringOffsets
+}
+
+// uringOffsets is struct io_sqring_offsets or io_cqring_offsets; the last five
+// words mean different things in them.
+type uringOffsets struct {
+	head, tail, mask, entries, w4, w5, w6, resv uint32
+
+	userAddr uint64
+}
+
+// uringConnect connects the socket by io_uring. Any failure before the
+// connect itself is errUnavailable: seccomp answers EPERM as the gate does.
+func uringConnect(fd int, to netip.AddrPort) error {
+	var p uringParams
+	ring, _, no := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&p)), 0)
+	if no != 0 {
+		return fmt.Errorf("%w: io_uring_setup: %w", errUnavailable, no)
+	}
+	defer unix.Close(int(ring))
+	if p.features&uringFeatSingleMmap == 0 {
+		return fmt.Errorf("%w: io_uring without a single mapping", errUnavailable)
+	}
+	size := max(p.sq.w6+p.sqEntries*4, p.cq.w5+p.cqEntries*uringCqeSize)
+	rings, err := mapRing(int(ring), 0, int(size))
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(rings) //nolint:errcheck // nothing to do about it
+	sqes, err := mapRing(int(ring), uringOffSqes, int(p.sqEntries*uringSqeSize))
+	if err != nil {
+		return err
+	}
+	defer unix.Munmap(sqes) //nolint:errcheck // nothing to do about it
+	return uringSubmit(int(ring), &p, rings, sqes, fd, rawSockaddr(to))
+}
+
+func mapRing(fd int, off int64, size int) ([]byte, error) {
+	b, err := unix.Mmap(fd, off, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return nil, fmt.Errorf("%w: map io_uring: %w", errUnavailable, err)
+	}
+	return b, nil
+}
+
+func uringSubmit(ring int, p *uringParams, rings, sqes []byte, fd int, addr []byte) error {
+	var pin runtime.Pinner
+	pin.Pin(&addr[0])
+	defer pin.Unpin()
+	sqes[0] = uringOpConnect
+	binary.NativeEndian.PutUint32(sqes[4:], uint32(fd))
+	binary.NativeEndian.PutUint64(sqes[8:], uint64(len(addr)))
+	binary.NativeEndian.PutUint64(sqes[16:], uint64(uintptr(unsafe.Pointer(&addr[0]))))
+	// The array of indexes is zero, which is this entry.
+	atomic.StoreUint32(word(rings, p.sq.tail), 1)
+	for {
+		_, _, no := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(ring), 1, 1, uringEnterGetEvents, 0, 0)
+		if atomic.LoadUint32(word(rings, p.cq.tail)) != 0 {
+			break
+		}
+		if no != 0 && no != unix.EINTR {
+			return fmt.Errorf("%w: io_uring_enter: %w", errUnavailable, no)
+		}
+	}
+	res := int32(binary.NativeEndian.Uint32(rings[p.cq.w5+8:]))
+	runtime.KeepAlive(addr)
+	if res < 0 {
+		return step("io_uring connect", unix.Errno(-res))
+	}
+	return nil
+}
+
+func word(b []byte, off uint32) *uint32 {
+	return (*uint32)(unsafe.Pointer(&b[off]))
+}
