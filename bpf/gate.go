@@ -37,6 +37,8 @@ type Gate struct {
 	// valid until gracedOnce.
 	graced     uint32
 	gracedOnce bool
+	closing    sync.Once
+	closed     error
 }
 
 // Open makes the maps of this layout, or takes over the pinned ones, and loads
@@ -99,8 +101,14 @@ func (g *Gate) open() error {
 	return err
 }
 
-// Close ends the use of the gate by this process. What is pinned stays at work.
+// Close ends the use of the gate by this process; no other method may run
+// then. What is pinned stays at work.
 func (g *Gate) Close() error {
+	g.closing.Do(func() { g.closed = g.close() })
+	return g.closed
+}
+
+func (g *Gate) close() error {
 	var errs []error
 	if g.tables != nil {
 		errs = append(errs, g.tables.close())

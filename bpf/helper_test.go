@@ -1,0 +1,145 @@
+package bpf
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// helperEnv makes this test binary a helper process of a test instead.
+const helperEnv = "EGW_BPF_HELPER"
+
+var helpers = map[string]func(args []string) error{
+	"dial":  helperDial,
+	"sweep": helperSweep,
+	"speak": helperSpeak,
+}
+
+func TestMain(m *testing.M) {
+	words := strings.Fields(os.Getenv(helperEnv))
+	if len(words) == 0 {
+		os.Exit(m.Run())
+	}
+	if err := helpers[words[0]](words[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// startHelper starts a helper process, born in the cgroup if there is one.
+func startHelper(t testing.TB, cgroup string, words ...string) (*exec.Cmd, *bufio.Reader) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), helperEnv+"="+strings.Join(words, " "))
+	cmd.Stderr = os.Stderr
+	if cgroup != "" {
+		dir, err := os.Open(cgroup)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer dir.Close()
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewReader(out)
+}
+
+// sendsIn reports whether a process born in the cgroup may send.
+func sendsIn(t testing.TB, cgroup string) bool {
+	t.Helper()
+	cmd, out := startHelper(t, cgroup, "dial")
+	word := line(t, out)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return word == "passed"
+}
+
+// line reads a whole line of a helper's.
+func line(t testing.TB, out *bufio.Reader) string {
+	t.Helper()
+	s, err := out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("read the helper's line: %v", err)
+	}
+	return strings.TrimSuffix(s, "\n")
+}
+
+func helperDial([]string) error {
+	fd, err := udpSocket(unix.AF_INET)
+	if err != nil {
+		return err
+	}
+	ok, err := sendTo(fd, &unix.SockaddrInet4{Port: 9, Addr: loopback(0)})
+	if ok {
+		fmt.Println("passed")
+	} else {
+		fmt.Println("refused")
+	}
+	return err
+}
+
+// helperSpeak sends a datagram to a UDP server from each of n sockets.
+func helperSpeak(args []string) error {
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	for range n {
+		c, err := net.Dial("udp", args[0])
+		if err != nil {
+			return err
+		}
+		if _, err := c.Write([]byte("hello")); err != nil {
+			return err
+		}
+		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// helperSweep sweeps and reads, tells of each event, and commits only every
+// other time; it ends by being killed.
+func helperSweep(args []string) error {
+	g, err := Open(Options{PinDir: args[0], CgroupRoot: args[1]})
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	for i := 0; ; i++ {
+		if _, err := g.Sweep(); err != nil {
+			return err
+		}
+		events, next := g.Ring().TryRead(64)
+		var b strings.Builder
+		for _, e := range events {
+			fmt.Fprintln(&b, e.Position, e.Index, uint8(e.Verdict), e.Count)
+		}
+		if _, err := io.WriteString(os.Stdout, b.String()); err != nil {
+			return err
+		}
+		if i%2 == 0 {
+			if err := g.Ring().Commit(next); err != nil {
+				return err
+			}
+		}
+	}
+}
