@@ -1,10 +1,7 @@
 package eventlog
 
 import (
-	"fmt"
-
-	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
+	"sync"
 
 	"github.com/egresswarden/egresswarden/schemas"
 )
@@ -60,19 +57,24 @@ type mark struct {
 	tally    tally
 }
 
+var spare = sync.Pool{New: func() any {
+	return &piece{data: make([]byte, 0, pieceBytes+4<<10), marks: make([]mark, 0, pieceFlows)}
+}}
+
+// newPiece gives an empty piece; free takes it back once nobody looks at it.
+func newPiece(start uint64) *piece {
+	p := spare.Get().(*piece)
+	p.start, p.end, p.data, p.marks = start, start, p.data[:0], p.marks[:0]
+	return p
+}
+
+func (p *piece) free() { spare.Put(p) }
+
 // add appends a flow.
-func (p *piece) add(f *schemas.Flow, position uint64) error {
+func (p *piece) add(f *schemas.Flow, position uint64) {
 	m := mark{position: position, offset: len(p.data)}
 	m.tally.add(f)
-	size := proto.Size(f)
-	data := protowire.AppendTag(p.data, 1, protowire.BytesType)
-	data = protowire.AppendVarint(data, uint64(size))
-	data, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(data, f)
-	if err != nil {
-		return fmt.Errorf("encode flow %s: %w", f.GetId(), err)
-	}
-	p.data, p.marks = data, append(p.marks, m)
-	return nil
+	p.data, p.marks = schemas.AppendBatched(p.data, f), append(p.marks, m)
 }
 
 func (p *piece) full() bool { return len(p.marks) >= pieceFlows || len(p.data) >= pieceBytes }
@@ -84,10 +86,11 @@ func (p *piece) cut(position uint64) {
 		n++
 	}
 	if n == len(p.marks) {
-		p.data, p.marks = nil, nil
-	} else {
+		p.data, p.marks = p.data[:0], p.marks[:0]
+	} else if n > 0 {
 		offset := p.marks[n].offset
-		p.data, p.marks = p.data[offset:], append([]mark(nil), p.marks[n:]...)
+		p.data = append(p.data[:0], p.data[offset:]...)
+		p.marks = append(p.marks[:0], p.marks[n:]...)
 		for i := range p.marks {
 			p.marks[i].offset -= offset
 		}
@@ -104,9 +107,10 @@ type pack struct {
 }
 
 // join makes one pack of the first pieces, as many as fit into limit bytes, and
-// of the first in any case. Pieces without flows come along at no cost.
-func join(pieces []*piece, limit int) pack {
-	k := pack{start: pieces[0].start}
+// of the first in any case. Pieces without flows come along at no cost. The data
+// is put into buffer.
+func join(pieces []*piece, limit int, buffer []byte) pack {
+	k := pack{start: pieces[0].start, data: buffer[:0]}
 	for _, p := range pieces {
 		if k.flows > 0 && (len(k.data)+len(p.data) > limit || k.flows+len(p.marks) > messageFlows) {
 			break

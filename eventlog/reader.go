@@ -13,6 +13,7 @@ const (
 	fetchMessages = 64
 	fetchWait     = 2 * time.Second
 	requestWait   = 5 * time.Second
+	publishWait   = 2 * time.Second // a pack's; what comes of it is read from the stream
 	retryMin      = 20 * time.Millisecond
 	retryMax      = time.Second
 	idleConsumer  = time.Minute

@@ -31,6 +31,7 @@ type sender struct {
 	known    bool   // expected is what the server has
 	expected uint64 // sequence of the host's last message, 0 for none
 	room     room
+	buffer   []byte // of the pack on its way
 }
 
 // run sends pack after pack until the context ends.
@@ -75,7 +76,9 @@ func (s *sender) next(ctx context.Context) (pack, bool) {
 	if most := int(s.w.l.nc.MaxPayload()) - 4<<10; most > 0 {
 		limit = min(limit, most)
 	}
-	return join(s.w.pieces, limit), true
+	k := join(s.w.pieces, limit, s.buffer)
+	s.buffer = k.data
+	return k, true
 }
 
 // send makes one attempt. Nil means that there has been progress.
@@ -111,7 +114,7 @@ func (s *sender) settle(position uint64) {
 }
 
 func (s *sender) publish(ctx context.Context, k pack) (*jetstream.PubAck, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestWait)
+	ctx, cancel := context.WithTimeout(ctx, publishWait)
 	defer cancel()
 	m := &nats.Msg{Subject: s.w.subject, Data: k.data, Header: nats.Header{
 		headerBoot:      {s.w.boot},

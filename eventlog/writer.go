@@ -106,7 +106,7 @@ func (w *FlowWriter) encode(flows []*schemas.Flow, first int, end uint64) (*piec
 	w.mu.Lock()
 	held := w.held
 	w.mu.Unlock()
-	p := &piece{start: held}
+	p := newPiece(held)
 	last, i := uint64(0), first
 	for ; i < len(flows) && !p.full(); i++ {
 		position, err := schemas.FlowPosition(flows[i].GetId())
@@ -120,9 +120,7 @@ func (w *FlowWriter) encode(flows []*schemas.Flow, first int, end uint64) (*piec
 		if position < held {
 			continue
 		}
-		if err := p.add(flows[i], position); err != nil {
-			return nil, 0, err
-		}
+		p.add(flows[i], position)
 	}
 	p.end = end
 	if i < len(flows) { // the place of a flow, so that it is one where the ring can be read
@@ -235,6 +233,7 @@ func (w *FlowWriter) settle(position uint64) {
 	n := 0
 	for ; n < len(w.pieces) && w.pieces[n].end <= position; n++ {
 		w.waiting -= len(w.pieces[n].marks)
+		w.pieces[n].free()
 		w.pieces[n] = nil
 	}
 	w.pieces = w.pieces[n:]
