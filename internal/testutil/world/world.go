@@ -112,6 +112,8 @@ func (w *World) connect() error {
 			"ipv4/ip_forward": sysctlOn, "ipv6/conf/all/forwarding": sysctlOn,
 			"ipv4/conf/all/rp_filter": sysctlOff, "ipv4/conf/default/rp_filter": sysctlOff,
 			"ipv4/ping_group_range": "0 2147483647",
+			// Bridges would take seconds to use their IPv6 address.
+			"ipv6/conf/default/accept_dad": sysctlOff,
 		}),
 		w.World.sysctl(map[string]string{
 			"ipv4/conf/all/rp_filter": sysctlOff, "ipv4/conf/default/rp_filter": sysctlOff,
