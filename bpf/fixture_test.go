@@ -1,15 +1,18 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/policy"
 )
 
@@ -24,7 +27,7 @@ type fixture struct {
 // a new cgroup.
 func newFixture(t testing.TB, change func(*Options)) *fixture {
 	t.Helper()
-	privileged(t)
+	testutil.Privileged(t)
 	f := &fixture{cgroup: newCgroup(t, "")}
 	f.o = Options{
 		PinDir:        fmt.Sprintf("/sys/fs/bpf/egwtest-%d-%s", os.Getpid(), filepath.Base(f.cgroup)),
@@ -110,7 +113,7 @@ func currentCgroup(t testing.TB) string {
 		t.Fatal(err)
 	}
 	var path string
-	for line := range splitLines(string(text)) {
+	for line := range strings.Lines(string(text)) {
 		if _, err := fmt.Sscanf(line, "0::%s", &path); err == nil {
 			return path
 		}
@@ -168,7 +171,7 @@ func dial(network, addr string) syscall.Errno {
 		return 0
 	}
 	var errno syscall.Errno
-	if asErrno(err, &errno) && errno != syscall.ECONNREFUSED {
+	if errors.As(err, &errno) && errno != syscall.ECONNREFUSED {
 		return errno
 	}
 	return 0
