@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+)
+
+// app is what the commands share: the world outside and the global flags.
+type app struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	env            func(string) string
+	now            func() time.Time
+
+	output  string // table or json
+	nats    string
+	token   string
+	creds   string
+	tls     struct{ ca, cert, key string }
+	started bool // a command's own code has begun: its errors are no usage errors
+}
+
+// commands are all there are, in the order of the help.
+func commands(a *app) []*cobra.Command {
+	return []*cobra.Command{
+		flowsCommand(a),
+		manCommand(a),
+	}
+}
+
+// run executes a command line and gives the exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	root := rootCommand(a)
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if ctx.Err() != nil {
+		return exitInterrupted
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "egw:", err)
+	}
+	return exitCode(err, a.started)
+}
+
+const rootLong = `egw shows and changes what Docker containers may talk to.
+
+It speaks to the NATS server that the enforcer writes to: the embedded one of
+this host through its socket, or any other by --nats.
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 not found, 4 refused or would
+change something, 5 enforcement is unhealthy, 130 interrupted.`
+
+func rootCommand(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use: "egw", Short: "Learn and enforce what containers may talk to", Long: rootLong,
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.output != "table" && a.output != "json" {
+				return usageErrorf("output %q: want table or json", a.output)
+			}
+			return nil
+		},
+	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.output, "output", "o", "table", "how to print: table or json")
+	flags.StringVar(&a.nats, "nats", a.envOr("EGW_NATS", "unix://"+eventlog.DefaultSocket), "NATS server: unix:///path, nats:// or tls:// ($EGW_NATS)")
+	flags.StringVar(&a.token, "token-file", a.env("EGW_TOKEN_FILE"), "file with the token ($EGW_TOKEN_FILE)")
+	flags.StringVar(&a.creds, "creds", a.env("EGW_CREDS"), "credentials file ($EGW_CREDS)")
+	flags.StringVar(&a.tls.ca, "tls-ca", "", "file with the authorities that vouch for the server")
+	flags.StringVar(&a.tls.cert, "tls-cert", "", "file with the client's certificate")
+	flags.StringVar(&a.tls.key, "tls-key", "", "file with the client's key")
+	complete(root, "output", "table", "json")
+	root.AddCommand(commands(a)...)
+	a.markStart(root)
+	return root
+}
+
+// markStart notes when a command's own code begins.
+func (a *app) markStart(c *cobra.Command) {
+	if own := c.RunE; own != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			a.started = true
+			return own(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		a.markStart(sub)
+	}
+}
+
+func (a *app) envOr(name, fallback string) string {
+	if value := a.env(name); value != "" {
+		return value
+	}
+	return fallback
+}
+
+// connect reaches the event log. Close it.
+func (a *app) connect(ctx context.Context) (*eventlog.Log, error) {
+	l, err := eventlog.Connect(ctx, eventlog.Options{
+		URL: a.nats, TokenFile: a.token, CredsFile: a.creds,
+		CAFile: a.tls.ca, CertFile: a.tls.cert, KeyFile: a.tls.key,
+		Name: "egw", ReadOnly: true,
+	})
+	if err != nil && a.nats == "unix://"+eventlog.DefaultSocket {
+		err = fmt.Errorf("%w (is the enforcer or `egw up` running on this host? else name a server with --nats)", err)
+	}
+	return l, err
+}
+
+// complete offers fixed words for a flag.
+func complete(c *cobra.Command, flag string, words ...string) {
+	offer := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := c.RegisterFlagCompletionFunc(flag, offer); err != nil {
+		panic(err) // no such flag: a mistake in this program
+	}
+}
+
+// The exit codes.
+const (
+	exitOK          = 0
+	exitError       = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitRefused     = 4
+	exitUnhealthy   = 5
+	exitInterrupted = 130
+)
+
+// The errors that have an exit code of their own, besides those of eventlog.
+var (
+	errUsage     = errors.New("usage")
+	errNotFound  = errors.New("not found")
+	errRefused   = errors.New("refused")
+	errUnhealthy = errors.New("unhealthy")
+)
+
+// coded is an error with one of the sentinels above, which is not printed.
+type coded struct {
+	error
+	kind error
+}
+
+// Unwrap gives the sentinel and the error.
+func (c coded) Unwrap() []error { return []error{c.error, c.kind} }
+
+func usageErrorf(format string, args ...any) error {
+	return coded{fmt.Errorf(format, args...), errUsage}
+}
+
+func exitCode(err error, started bool) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case !started || errors.Is(err, errUsage):
+		return exitUsage
+	case errors.Is(err, errNotFound) || errors.Is(err, eventlog.ErrNotFound):
+		return exitNotFound
+	case errors.Is(err, errRefused) || errors.Is(err, eventlog.ErrStale):
+		return exitRefused
+	case errors.Is(err, errUnhealthy) || errors.Is(err, eventlog.ErrNoAnswer):
+		return exitUnhealthy
+	}
+	return exitError
+}
+
+// printable keeps what others chose (names of containers and processes) from
+// steering the terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\u2028' || r == '\u2029' {
+			return '\ufffd'
+		}
+		return r
+	}, text)
+}

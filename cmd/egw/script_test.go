@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/schemas"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"egw": main})
+}
+
+// TestScripts runs testdata/script/*.txtar, each with an event log of its own
+// behind $EGW_NATS. Besides testscript's commands there is
+//
+//	record FILE   write flows: a JSON object a line, fields as in egw flows -o json
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireUniqueNames:  true,
+		RequireExplicitExec: true,
+		Setup:               setupScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"record": recordFlows,
+			"code":   wantCode,
+		},
+	})
+}
+
+type recorderKey struct{}
+
+// recorder is a script's way to write flows.
+type recorder struct {
+	log   *eventlog.Log
+	boots int // makes the positions of each recording new
+}
+
+func setupScript(e *testscript.Env) error {
+	dir, err := os.MkdirTemp("", "egw") // a socket's path must be short
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s")
+	s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(dir, "nats"), Socket: path})
+	if err != nil {
+		return err
+	}
+	e.Defer(func() { _ = s.Close() })
+	l, err := eventlog.Connect(context.Background(), s.Options())
+	if err != nil {
+		return err
+	}
+	e.Defer(l.Close)
+	e.Values[recorderKey{}] = &recorder{log: l}
+	e.Setenv("EGW_NATS", "unix://"+path)
+	e.Setenv("TZ", "UTC")
+	return nil
+}
+
+// recordFlows writes the flows of a file.
+func recordFlows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: record FILE")
+	}
+	r := ts.Value(recorderKey{}).(*recorder)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	r.boots++
+	boot := fmt.Sprint("boot", r.boots)
+	writers := map[string]*eventlog.FlowWriter{}
+	for n, line := range strings.Split(strings.TrimSpace(ts.ReadFile(args[0])), "\n") {
+		f, err := readFlow(line)
+		ts.Check(err)
+		w := writers[f.GetHost()]
+		if w == nil {
+			w = r.log.FlowWriter(f.GetHost(), boot)
+			writers[f.GetHost()] = w
+			defer w.Close()
+		}
+		f.Id = schemas.FlowID(f.GetHost(), boot, uint64(n))
+		ts.Check(w.Write(ctx, []*schemas.Flow{f}, uint64(n)+1))
+		ts.Check(w.Flush(ctx))
+	}
+}
+
+// readFlow is AppendLine backwards, as far as the scripts need.
+func readFlow(line string) (*schemas.Flow, error) {
+	var j struct {
+		Time                                                                  time.Time
+		Host, Verdict, Workload, Container, Proto, Mode, Comm, Reason, Dst_ip string
+		Container_id                                                          string
+		Dst_port, Pid, Rule                                                   uint32
+		Count                                                                 uint64
+	}
+	j.Host, j.Proto, j.Count = "web-1", "tcp", 1
+	if err := json.Unmarshal([]byte(line), &j); err != nil {
+		return nil, fmt.Errorf("flow %s: %w", line, err)
+	}
+	f := &schemas.Flow{
+		TimeNs: j.Time.UnixNano(), Host: j.Host, Workload: j.Workload, Container: j.Container, ContainerId: j.Container_id,
+		Comm: j.Comm, Reason: j.Reason, DstPort: j.Dst_port, Pid: j.Pid, Rule: j.Rule, Count: j.Count,
+		Verdict: schemas.Verdict(schemas.Verdict_value["VERDICT_"+strings.ToUpper(j.Verdict)]),
+		Mode:    schemas.Mode(schemas.Mode_value["MODE_"+strings.ToUpper(j.Mode)]),
+		Proto:   map[string]uint32{"tcp": 6, "udp": 17, "icmp": 1, "other": 255}[j.Proto],
+	}
+	if j.Dst_ip != "" {
+		addr, err := netip.ParseAddr(j.Dst_ip)
+		if err != nil {
+			return nil, err
+		}
+		f.DstIp = addr.AsSlice()
+	}
+	return f, nil
+}
+
+// wantCode runs a command and holds its exit code against the number.
+func wantCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code NUMBER COMMAND...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("%s: exit code %s, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+}
