@@ -1,0 +1,175 @@
+package enforcer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+// Config is the enforcer's configuration file.
+type Config struct {
+	// Host names this host in events; empty is the system's host name.
+	Host string `yaml:"host"`
+	// Data is the folder for the snapshot and the outbox.
+	Data string `yaml:"data"`
+	// Pins is the folder of the gate's pins, on a BPF file system.
+	Pins string `yaml:"pins"`
+	// Policies is a folder of allow-lists, <policy>.rules each.
+	Policies string `yaml:"policies"`
+	// Docker is the address of the engine's API.
+	Docker string `yaml:"docker"`
+	// DefaultMode is the mode of containers without a label: allow, learn or
+	// block.
+	DefaultMode string `yaml:"default_mode"`
+	// UnknownContainer is what a container meets that nobody knew at its
+	// birth: block or allow.
+	UnknownContainer string `yaml:"unknown_container"`
+	// SettleSeconds is how long a container may be missing from Docker's
+	// lists before it is forgotten.
+	SettleSeconds float64 `yaml:"settle_seconds"`
+	NATS          NATS    `yaml:"nats"`
+
+	// Sizes of the gate; 0 is the default.
+	RingBytes     uint32 `yaml:"ring_bytes"`
+	FlowEntries   uint32 `yaml:"flow_entries"`
+	TablePrefixes uint32 `yaml:"table_prefixes"`
+	// CgroupRoot is where the gate attaches; empty is the root of cgroup v2.
+	CgroupRoot string `yaml:"cgroup_root"`
+}
+
+// NATS says where events go. Without a URL the enforcer runs its own server
+// with no port, reached through Socket.
+type NATS struct {
+	URL       string `yaml:"url"`
+	TokenFile string `yaml:"token_file"`
+	CredsFile string `yaml:"creds_file"`
+	CAFile    string `yaml:"ca_file"`
+	CertFile  string `yaml:"cert_file"`
+	KeyFile   string `yaml:"key_file"`
+	// Socket is the own server's unix socket.
+	Socket string `yaml:"socket"`
+	// Listen is a loopback host:port that the own server listens at, guarded
+	// by TokenFile; empty is none.
+	Listen string `yaml:"listen"`
+	// MaxFlowBytes bounds the flow stream of the own server.
+	MaxFlowBytes int64 `yaml:"max_flow_bytes"`
+}
+
+// DefaultConfig is what a configuration file starts from.
+func DefaultConfig() Config {
+	host, _ := os.Hostname()
+	return Config{
+		Host:             host,
+		Data:             "/var/lib/egresswarden",
+		Pins:             "/sys/fs/bpf/egresswarden",
+		Policies:         "/etc/egresswarden/policies",
+		Docker:           "unix:///var/run/docker.sock",
+		DefaultMode:      policy.ModeAllow.String(),
+		UnknownContainer: policy.ModeBlock.String(),
+		SettleSeconds:    30,
+		NATS:             NATS{Socket: "/run/egresswarden/nats.sock"},
+	}
+}
+
+// LoadConfig reads a YAML file over the defaults. Unknown keys are errors.
+func LoadConfig(path string) (Config, error) {
+	cfg := DefaultConfig()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return cfg, fmt.Errorf("read configuration: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
+		return cfg, fmt.Errorf("read %s: %w", path, err)
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// Validate names every key that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	for key, value := range map[string]string{"host": c.Host, "data": c.Data, "pins": c.Pins, "docker": c.Docker} {
+		if value == "" {
+			errs = append(errs, fmt.Errorf("%s: must not be empty", key))
+		}
+	}
+	if _, err := policy.ParseMode(c.DefaultMode); err != nil {
+		errs = append(errs, fmt.Errorf("default_mode: %w", err))
+	}
+	if c.UnknownContainer != "block" && c.UnknownContainer != "allow" {
+		errs = append(errs, fmt.Errorf("unknown_container: %q: want block or allow", c.UnknownContainer))
+	}
+	if c.SettleSeconds < 0 {
+		errs = append(errs, errors.New("settle_seconds: must not be negative"))
+	}
+	if c.NATS.URL == "" && c.NATS.Socket == "" && c.NATS.Listen == "" {
+		errs = append(errs, errors.New("nats: url, or socket or listen of an own server, must be set"))
+	}
+	if c.NATS.URL != "" && c.NATS.Listen != "" {
+		errs = append(errs, errors.New("nats.listen: has no meaning with nats.url"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) defaultMode() policy.Mode {
+	m, _ := policy.ParseMode(c.DefaultMode)
+	return m
+}
+
+func (c Config) unknownMode() policy.Mode {
+	m, _ := policy.ParseMode(c.UnknownContainer)
+	return m
+}
+
+func (c Config) settle() time.Duration { return time.Duration(c.SettleSeconds * float64(time.Second)) }
+
+func (c Config) snapshotPath() string { return filepath.Join(c.Data, "snapshot.json") }
+
+// connect gives the event log and what to call after it is closed. A server
+// of ours is started here unless one is given.
+func (c Config) connect(ctx context.Context, server *eventlog.Server, log *slog.Logger) (*eventlog.Log, func() error, error) {
+	none := func() error { return nil }
+	if c.NATS.URL != "" {
+		l, err := eventlog.Connect(ctx, eventlog.Options{
+			URL: c.NATS.URL, TokenFile: c.NATS.TokenFile, CredsFile: c.NATS.CredsFile, CAFile: c.NATS.CAFile,
+			CertFile: c.NATS.CertFile, KeyFile: c.NATS.KeyFile, Name: "egw-enforcer " + c.Host, Log: log,
+		})
+		return l, none, err
+	}
+	own := none
+	if server == nil {
+		s, err := c.StartServer(log)
+		if err != nil {
+			return nil, none, err
+		}
+		server, own = s, s.Close
+	}
+	l, err := eventlog.Connect(ctx, server.Options())
+	if err != nil {
+		return nil, none, errors.Join(err, own())
+	}
+	return l, own, nil
+}
+
+// StartServer starts the host's own NATS server as configured.
+func (c Config) StartServer(log *slog.Logger) (*eventlog.Server, error) {
+	return eventlog.StartServer(eventlog.ServerOptions{
+		Dir: filepath.Join(c.Data, "nats"), Socket: c.NATS.Socket, Listen: c.NATS.Listen,
+		TokenFile: c.NATS.TokenFile, MaxFlowBytes: c.NATS.MaxFlowBytes, Log: log,
+	})
+}

@@ -1,0 +1,172 @@
+// Package doctor looks at a host and says what of the gate works there, what
+// does not, and what to do about it.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/bpf"
+	"github.com/egresswarden/egresswarden/enforcer"
+)
+
+// Level is how bad a finding is.
+type Level string
+
+// The levels. Fail means that something is not enforced.
+const (
+	OK   Level = "ok"
+	Warn Level = "warn"
+	Fail Level = "fail"
+)
+
+// Check is one finding.
+type Check struct {
+	Name   string `json:"name"`
+	Level  Level  `json:"level"`
+	Detail string `json:"detail"`
+	Cure   string `json:"cure,omitempty"`
+}
+
+// Options say where to look.
+type Options struct {
+	Pins   string
+	Docker string
+	// Probe is the command that dials once and prints what it met, see Dial.
+	Probe []string
+}
+
+// Run makes every check. It changes nothing, but for a cgroup that lives as
+// long as the probe.
+func Run(ctx context.Context, o Options) []Check {
+	checks := []Check{
+		kernelVersion(), btf(), cgroups(), bpffs(o.Pins), lsm(), pinned(o.Pins), probe(ctx, o),
+	}
+	return append(checks, docker(ctx, o.Docker)...)
+}
+
+func kernelVersion() Check {
+	var u unix.Utsname
+	c := Check{Name: "kernel", Level: OK}
+	if err := unix.Uname(&u); err != nil {
+		return Check{Name: "kernel", Level: Fail, Detail: err.Error()}
+	}
+	c.Detail = unix.ByteSliceToString(u.Release[:])
+	var major, minor int
+	if _, err := fmt.Sscanf(c.Detail, "%d.%d", &major, &minor); err != nil || major < 6 || major == 6 && minor < 1 {
+		c.Level, c.Cure = Fail, "6.1 is the oldest kernel that is supported: upgrade the kernel"
+	}
+	return c
+}
+
+func btf() Check {
+	const path = "/sys/kernel/btf/vmlinux"
+	if _, err := os.Stat(path); err != nil {
+		return Check{"btf", Fail, err.Error(), "use a kernel built with CONFIG_DEBUG_INFO_BTF, as Debian's are"}
+	}
+	return Check{Name: "btf", Level: OK, Detail: path}
+}
+
+func cgroups() Check {
+	root, err := bpf.CgroupRoot()
+	if err != nil {
+		return Check{"cgroup", Fail, err.Error(), "mount cgroup2: mount -t cgroup2 none /sys/fs/cgroup"}
+	}
+	mode := "hybrid"
+	if root == "/sys/fs/cgroup" {
+		mode = "pure v2"
+	}
+	return Check{Name: "cgroup", Level: OK, Detail: fmt.Sprintf("%s, version 2 at %s", mode, root)}
+}
+
+// bpfMagic is BPF_FS_MAGIC of the kernel's uapi/linux/magic.h.
+const bpfMagic = 0xcafe4a11
+
+func bpffs(pins string) Check {
+	dir := pins
+	for dir != "/" {
+		var st unix.Statfs_t
+		if unix.Statfs(dir, &st) == nil {
+			if st.Type == bpfMagic {
+				return Check{Name: "bpffs", Level: OK, Detail: dir}
+			}
+			break
+		}
+		dir = dir[:strings.LastIndexByte(dir, '/')]
+		if dir == "" {
+			dir = "/"
+		}
+	}
+	return Check{"bpffs", Fail, pins + " is not on a BPF file system", "mount -t bpf bpf /sys/fs/bpf"}
+}
+
+func lsm() Check {
+	text, err := os.ReadFile("/sys/kernel/security/lsm")
+	if err != nil {
+		return Check{"lsm", Warn, err.Error(), "mount -t securityfs none /sys/kernel/security to see the list"}
+	}
+	list := strings.TrimSpace(string(text))
+	if !strings.Contains(","+list+",", ",bpf,") {
+		return Check{"lsm", Warn, list, "add bpf to the kernel's lsm= list to let LSM programs refuse packet sockets"}
+	}
+	return Check{Name: "lsm", Level: OK, Detail: list}
+}
+
+func pinned(pins string) Check {
+	layouts, err := bpf.Layouts(pins)
+	switch {
+	case err != nil:
+		return Check{"gate", Fail, err.Error(), "run as root"}
+	case len(layouts) == 0:
+		return Check{"gate", Fail, "no gate is pinned at " + pins, "start egw up or egw-enforcer"}
+	case len(layouts) > 1 || layouts[0] != bpf.Layout:
+		return Check{"gate", Warn, fmt.Sprintf("layouts %v are pinned, this build has %d", layouts, bpf.Layout), "restart the enforcer of this build"}
+	}
+	return Check{Name: "gate", Level: OK, Detail: fmt.Sprintf("pinned at %s, layout %d", pins, layouts[0])}
+}
+
+// docker asks the engine, and looks at each container for what no filter on
+// its connects can hold.
+func docker(ctx context.Context, address string) []Check {
+	api, err := client.NewClientWithOpts(client.WithHost(address), client.WithAPIVersionNegotiation())
+	if err != nil {
+		return []Check{{"docker", Fail, err.Error(), "name the engine's address with --docker"}}
+	}
+	defer api.Close()
+	info, err := api.Info(ctx)
+	if err != nil {
+		return []Check{{"docker", Fail, err.Error(), "start the engine, or name its address with --docker"}}
+	}
+	checks := []Check{{Name: "docker", Level: OK, Detail: fmt.Sprintf("%s, API %s, cgroup driver %s, cgroup version %s", info.ServerVersion, api.ClientVersion(), info.CgroupDriver, info.CgroupVersion)}}
+	list, err := api.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return append(checks, Check{"containers", Fail, err.Error(), ""})
+	}
+	for _, c := range list {
+		checks = append(checks, containerChecks(ctx, api, c)...)
+	}
+	return checks
+}
+
+func containerChecks(ctx context.Context, api *client.Client, s container.Summary) []Check {
+	name := "container " + strings.TrimPrefix(strings.Join(s.Names, ","), "/")
+	open, err := enforcer.Uncovered(ctx, api, s.ID)
+	if client.IsErrNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return []Check{{name, Warn, err.Error(), ""}}
+	}
+	var checks []Check
+	for _, o := range open {
+		what, why, _ := strings.Cut(o, ": ")
+		checks = append(checks, Check{name, Warn, what, why})
+	}
+	return checks
+}

@@ -1,0 +1,62 @@
+package enforcer
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+func TestLabelsAreUnderstoodOrBlock(t *testing.T) {
+	long := strings.Repeat("x", maxWorkload+1)
+	for _, tc := range []struct {
+		name    string
+		labels  map[string]string
+		want    wish
+		problem string
+	}{
+		{"no label takes the default", nil, wish{Mode: policy.ModeAllow}, ""},
+		{"other labels mean nothing", map[string]string{"egressive": "x", "my.egress": "y"}, wish{Mode: policy.ModeAllow}, ""},
+		{"learn", map[string]string{"egress": "learn"}, wish{Mode: policy.ModeLearn}, ""},
+		{"block with a policy", map[string]string{"egress": "block", "egress.policy": "web"}, wish{Mode: policy.ModeBlock, Policy: "web"}, ""},
+		{"dns denied", map[string]string{"egress": "block", "egress.dns": "deny"}, wish{Mode: policy.ModeBlock, NoDNS: true}, ""},
+		{"an unknown mode blocks", map[string]string{"egress": "lern"}, wish{Mode: policy.ModeBlock}, "want allow, learn or block"},
+		{"an empty mode blocks", map[string]string{"egress": ""}, wish{Mode: policy.ModeBlock}, "want allow, learn or block"},
+		{"a misspelt case blocks", map[string]string{"Egress": "allow"}, wish{Mode: policy.ModeBlock}, "no such label"},
+		{"an unknown key blocks", map[string]string{"egress": "allow", "egress.polciy": "x"}, wish{Mode: policy.ModeBlock}, "no such label"},
+		{"dns misspelt denies and blocks", map[string]string{"egress": "learn", "egress.dns": "no"}, wish{Mode: policy.ModeBlock, NoDNS: true}, "want allow or deny"},
+		{"an empty policy blocks", map[string]string{"egress": "learn", "egress.policy": ""}, wish{Mode: policy.ModeBlock}, "empty"},
+		{"everyone is no workload", map[string]string{"egress": "learn", "egress.policy": "*"}, wish{Mode: policy.ModeBlock}, "every workload"},
+		{"a name too long blocks", map[string]string{"egress": "allow", "egress.policy": long}, wish{Mode: policy.ModeBlock}, "at most"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := parseLabels(tc.labels, policy.ModeAllow)
+			if got != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+			if tc.problem == "" && err != nil {
+				t.Errorf("unexpected: %v", err)
+			}
+			if tc.problem != "" && (err == nil || !strings.Contains(err.Error(), tc.problem)) {
+				t.Errorf("error %v does not tell %q", err, tc.problem)
+			}
+		})
+	}
+}
+
+func TestWorkloadIsStableAcrossReCreation(t *testing.T) {
+	compose := map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "api"}
+	for _, tc := range []struct {
+		want   string
+		wish   wish
+		labels map[string]string
+	}{
+		{"web", wish{Policy: "web"}, compose},
+		{"shop/api", wish{}, compose},
+		{"shop-api-1", wish{}, nil},
+	} {
+		if got := workloadName(tc.wish, tc.labels, "shop-api-1"); got != tc.want {
+			t.Errorf("workload %q, want %q", got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package enforcer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+var errNoSlot = errors.New("the gate holds no more policies, everything is refused")
+
+// slots gives each workload's policy a slot of the gate. Slot 0 is never
+// written: who is there is refused everything.
+type slots struct {
+	kernel kernel
+	// most is how many policies the gate can hold at once.
+	most     uint32
+	byName   map[string]*slot
+	used     map[uint32]bool
+	reserved map[uint32]bool
+}
+
+type slot struct {
+	number uint32
+	// live is the text of what was last compiled; empty means nothing was.
+	live     string
+	revision uint64
+	rules    []policy.Rule
+	// next is when the first of the rules expires; zero is never.
+	next time.Time
+}
+
+func newSlots(k kernel, most uint32) *slots {
+	return &slots{kernel: k, most: most, byName: map[string]*slot{}, used: map[uint32]bool{0: true}, reserved: map[uint32]bool{}}
+}
+
+// reserve keeps a slot that a former process filled from being written.
+func (s *slots) reserve(n uint32) {
+	if n != 0 {
+		s.used[n], s.reserved[n] = true, true
+	}
+}
+
+// release frees what a former process filled, once no state points there.
+func (s *slots) release() error {
+	var errs []error
+	for n := range s.reserved {
+		if err := s.kernel.FreePolicy(n); err != nil {
+			errs = append(errs, fmt.Errorf("free policy slot %d: %w", n, err))
+			continue
+		}
+		delete(s.used, n)
+		delete(s.reserved, n)
+	}
+	return errors.Join(errs...)
+}
+
+// use gives the slot of a workload with its policy in force. On an error the
+// slot holds the last good table, or none, which refuses everything.
+func (s *slots) use(workload string, set policySet) (uint32, error) {
+	if sl, ok := s.byName[workload]; ok {
+		return sl.number, nil
+	}
+	n, ok := s.free()
+	if !ok {
+		return 0, errNoSlot
+	}
+	sl := &slot{number: n}
+	s.byName[workload], s.used[n] = sl, true
+	_, err := s.load(workload, sl, set, time.Now())
+	return n, err
+}
+
+func (s *slots) free() (uint32, bool) {
+	for n := uint32(1); n < s.most; n++ {
+		if !s.used[n] {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
+// drop frees a workload's slot when no container needs it.
+func (s *slots) drop(workload string) error {
+	sl, ok := s.byName[workload]
+	if !ok {
+		return nil
+	}
+	delete(s.byName, workload)
+	delete(s.used, sl.number)
+	return s.kernel.FreePolicy(sl.number)
+}
+
+// refresh loads what differs from what is live, among the policies touched;
+// nil is all.
+func (s *slots) refresh(set policySet, touched map[string]bool, now time.Time, refused func(string, error) error) (changed []string, errs []error) {
+	for workload, sl := range s.byName {
+		if touched != nil && !touched[workload] && !touched[policy.Everyone] {
+			continue
+		}
+		did, err := s.load(workload, sl, set, now)
+		if err != nil {
+			errs = append(errs, refused(workload, err))
+		}
+		if did {
+			changed = append(changed, workload)
+		}
+	}
+	return changed, errs
+}
+
+// load compiles the workload's own rules and those for everyone, and swaps
+// them in.
+func (s *slots) load(workload string, sl *slot, set policySet, now time.Time) (bool, error) {
+	rules := slices.Concat(set.Rules[workload], set.Rules[policy.Everyone])
+	revision := max(set.Revision[workload], set.Revision[policy.Everyone])
+	live, next := fingerprint(rules, now)
+	if sl.live != "" && sl.live == live && sl.revision == revision {
+		return false, nil
+	}
+	table, err := policy.Compile(rules, now)
+	if err != nil {
+		return false, fmt.Errorf("compile: %w", err)
+	}
+	if err := s.kernel.SetPolicy(sl.number, table, revision); err != nil {
+		return false, err
+	}
+	sl.live, sl.revision, sl.rules, sl.next = live, revision, rules, next
+	return true, nil
+}
+
+// fingerprint is the text of the rules in force now, and when the next of
+// them ends.
+func fingerprint(rules []policy.Rule, now time.Time) (string, time.Time) {
+	var b strings.Builder
+	var next time.Time
+	b.WriteByte('.')
+	for _, r := range rules {
+		if !r.Expires.IsZero() {
+			if !r.Expires.After(now) {
+				continue
+			}
+			if next.IsZero() || r.Expires.Before(next) {
+				next = r.Expires
+			}
+		}
+		b.WriteString(r.ID)
+	}
+	return b.String(), next
+}
+
+// nextExpiry is the first time at which a policy in force changes by itself.
+func (s *slots) nextExpiry() time.Time {
+	var next time.Time
+	for _, sl := range s.byName {
+		if !sl.next.IsZero() && (next.IsZero() || sl.next.Before(next)) {
+			next = sl.next
+		}
+	}
+	return next
+}

@@ -1,0 +1,249 @@
+package enforcer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/version"
+	"github.com/egresswarden/egresswarden/policy"
+)
+
+// The questions that an enforcer answers, see eventlog's Ask.
+const (
+	AskStatus  = "status"
+	AskExplain = "explain"
+)
+
+// Status is how a host stands.
+type Status struct {
+	Host    string    `json:"host"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// Docker tells whether its event stream stands.
+	Docker bool `json:"docker"`
+	// Enforcing tells whether the gate is attached.
+	Enforcing bool `json:"enforcing"`
+	// Revision is the policy log's, as far as it is in force here.
+	Revision       uint64           `json:"revision"`
+	UnknownMode    policy.Mode      `json:"unknown_container"`
+	BirthsKnown    uint64           `json:"births_known"`
+	BirthsUnknown  uint64           `json:"births_unknown"`
+	EventsWaiting  bool             `json:"events_waiting"`
+	Workloads      []WorkloadStatus `json:"workloads"`
+	UnknownCounter Counters         `json:"unknown_decisions"`
+}
+
+// WorkloadStatus is one workload with all its containers.
+type WorkloadStatus struct {
+	Workload   string            `json:"workload"`
+	Mode       policy.Mode       `json:"mode"`
+	ModeFrom   string            `json:"mode_from"`
+	Rules      int               `json:"rules"`
+	Revision   uint64            `json:"revision"`
+	Decisions  Counters          `json:"decisions"`
+	Containers []ContainerStatus `json:"containers"`
+}
+
+// ContainerStatus is one container with its counters.
+type ContainerStatus struct {
+	Container
+	Decisions Counters `json:"decisions"`
+}
+
+// Counters are decisions by verdict, and how many of them the flow table could
+// not hold in detail.
+type Counters struct {
+	Allow     uint64 `json:"allow"`
+	Deny      uint64 `json:"deny"`
+	WouldDeny uint64 `json:"would_deny"`
+	Overflow  uint64 `json:"overflow"`
+}
+
+func (c *Counters) add(d Counters) {
+	c.Allow += d.Allow
+	c.Deny += d.Deny
+	c.WouldDeny += d.WouldDeny
+	c.Overflow += d.Overflow
+}
+
+// ExplainRequest asks what the gate would do.
+type ExplainRequest struct {
+	Workload string       `json:"workload"`
+	Dst      netip.Addr   `json:"dst"`
+	Proto    policy.Proto `json:"proto"`
+	Port     uint16       `json:"port"`
+}
+
+// Explanation is the gate's answer.
+type Explanation struct {
+	Host     string      `json:"host"`
+	Workload string      `json:"workload"`
+	Dst      netip.Addr  `json:"dst"`
+	Proto    string      `json:"proto"`
+	Port     uint16      `json:"port"`
+	Mode     policy.Mode `json:"mode"`
+	Verdict  string      `json:"verdict"`
+	Rule     string      `json:"rule,omitempty"`
+	RuleText string      `json:"rule_text"`
+	Owner    string      `json:"owner,omitempty"`
+	Source   string      `json:"source,omitempty"`
+	Comment  string      `json:"comment,omitempty"`
+	Revision uint64      `json:"revision"`
+	// Judged is kernel, or policy where no container of the workload runs here.
+	Judged string `json:"judged"`
+}
+
+// ErrNoWorkload is a workload that this host does not know.
+var ErrNoWorkload = fmt.Errorf("no such workload on this host: %w", eventlog.ErrNotFound)
+
+// answer serves questions until ctx ends.
+func (e *Enforcer) answer(ctx context.Context, log *eventlog.Log) error {
+	for name, fn := range map[string]eventlog.Handler{AskStatus: e.answerStatus, AskExplain: e.answerExplain} {
+		if _, err := log.Handle(e.cfg.Host, name, fn); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (e *Enforcer) answerStatus(context.Context, []byte) ([]byte, error) {
+	return json.Marshal(e.Status())
+}
+
+func (e *Enforcer) answerExplain(_ context.Context, req []byte) ([]byte, error) {
+	var q ExplainRequest
+	if err := json.Unmarshal(req, &q); err != nil {
+		return nil, fmt.Errorf("question not understood: %w", err)
+	}
+	x, err := e.Explain(q)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(x)
+}
+
+// Status reads the counters of the kernel and the state of the registry.
+func (e *Enforcer) Status() Status {
+	s := Status{
+		Host: e.cfg.Host, Version: version.String(), Started: e.started, Docker: e.docker.Load(), Enforcing: e.gate.Attached(),
+		Revision: e.foldRev.Load(), UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
+		UnknownCounter: e.counters(0),
+	}
+	var err error
+	if s.BirthsKnown, s.BirthsUnknown, err = e.gate.Births(); err != nil {
+		e.log.Warn("births not read", "err", err)
+	}
+	by := map[string]*WorkloadStatus{}
+	for _, c := range e.registry.List() {
+		w, ok := by[c.Workload]
+		if !ok {
+			w = e.registry.workload(c)
+			by[c.Workload] = w
+		}
+		cs := ContainerStatus{Container: c, Decisions: e.counters(c.Index)}
+		w.Decisions.add(cs.Decisions)
+		w.Containers = append(w.Containers, cs)
+	}
+	for _, w := range by {
+		s.Workloads = append(s.Workloads, *w)
+	}
+	slices.SortFunc(s.Workloads, func(a, b WorkloadStatus) int { return compareStrings(a.Workload, b.Workload) })
+	return s
+}
+
+func (e *Enforcer) counters(index uint32) Counters {
+	c, err := e.gate.Counters(index)
+	if err != nil {
+		e.log.Warn("counters not read", "err", err)
+	}
+	o, err := e.gate.Overflow(index)
+	if err != nil {
+		e.log.Warn("overflow not read", "err", err)
+	}
+	return Counters{Allow: c.Allow, Deny: c.Deny, WouldDeny: c.WouldDeny, Overflow: o.Allow + o.Deny + o.WouldDeny}
+}
+
+// workload tells mode and policy of a container's workload.
+func (r *registry) workload(c Container) *WorkloadStatus {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := &WorkloadStatus{Workload: c.Workload, Mode: c.Mode, ModeFrom: "label"}
+	if _, ok := r.desired.Modes[c.Workload]; ok {
+		w.ModeFrom = "operator"
+	}
+	if c.Problem != "" {
+		w.ModeFrom = "invalid label"
+	}
+	if sl, ok := r.slots.byName[c.Workload]; ok {
+		w.Rules, w.Revision = len(sl.rules), sl.revision
+	}
+	return w
+}
+
+// Explain judges with the kernel's own tables where a container of the
+// workload is known, else with the same tables compiled here.
+func (e *Enforcer) Explain(q ExplainRequest) (Explanation, error) {
+	q.Dst = policy.Canonical(q.Dst)
+	x := Explanation{Host: e.cfg.Host, Workload: q.Workload, Dst: q.Dst, Proto: q.Proto.String(), Port: q.Port}
+	set := e.registry.Desired()
+	rules := slices.Concat(set.Rules[q.Workload], set.Rules[policy.Everyone])
+	c, known := e.registry.ofWorkload(q.Workload)
+	var rule uint32
+	switch {
+	case known && c.Mode == policy.ModeAllow:
+		x.Mode, x.Judged, x.Verdict = c.Mode, "kernel", policy.VerdictAllow.String()
+		x.RuleText = "mode allow: nothing is judged"
+		return x, nil
+	case known:
+		d, err := e.gate.Judge(c.Index, q.Dst, q.Proto, q.Port)
+		if err != nil {
+			return x, err
+		}
+		x.Mode, x.Judged, x.Verdict, x.Revision, rule = c.Mode, "kernel", policy.Verdict(d.Verdict).String(), d.Revision, d.Rule
+	case len(set.Rules[q.Workload]) > 0:
+		table, err := policy.Compile(rules, time.Now())
+		if err != nil {
+			return x, err
+		}
+		verdict, match := policy.Judge(table, policy.ModeBlock, policy.Request{Dst: q.Dst, Proto: q.Proto, Port: q.Port})
+		x.Mode, x.Judged, x.Verdict, rule = policy.ModeBlock, "policy", verdict.String(), match.Rule
+		x.Revision = max(set.Revision[q.Workload], set.Revision[policy.Everyone])
+	default:
+		return x, fmt.Errorf("%w: %q", ErrNoWorkload, q.Workload)
+	}
+	x.name(rule, rules)
+	return x, nil
+}
+
+// name puts the rule that decided into words.
+func (x *Explanation) name(number uint32, rules []policy.Rule) {
+	if text, ok := policy.ImplicitRule(number); ok {
+		x.RuleText = text
+		return
+	}
+	for _, r := range rules {
+		if r.Number() == number {
+			x.Rule, x.RuleText, x.Owner, x.Source, x.Comment = r.ID, r.String(), r.Owner, r.Source, r.Comment
+			return
+		}
+	}
+	x.Rule, x.RuleText = fmt.Sprintf("%08x", number), "a rule that was changed meanwhile"
+}
+
+// ofWorkload finds a container of a workload; one that is judged is preferred.
+func (r *registry) ofWorkload(workload string) (Container, bool) {
+	var found Container
+	ok := false
+	for _, c := range r.List() {
+		if c.Workload == workload && (!ok || found.Mode == policy.ModeAllow) {
+			found, ok = c, true
+		}
+	}
+	return found, ok
+}

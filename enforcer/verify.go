@@ -1,0 +1,128 @@
+package enforcer
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/docker/client"
+
+	"github.com/egresswarden/egresswarden/bpf"
+)
+
+// uncovered names what the gate does not see of a container, for the operator.
+func uncovered(d detail) []string {
+	var open []string
+	if d.HostNet {
+		open = append(open, "host network: shares every interface and abstract socket of the host")
+	}
+	if d.Privileged {
+		open = append(open, "privileged: its root can leave its cgroup or detach the gate")
+	}
+	if d.DockerSock {
+		open = append(open, "docker.sock: can start containers without a label")
+	}
+	if d.Privileged || hasNetRaw(d) {
+		open = append(open, "NET_RAW: raw and packet sockets are not judged; drop the capability")
+	}
+	return open
+}
+
+// hasNetRaw tells whether the container holds NET_RAW, one of Docker's
+// default capabilities.
+func hasNetRaw(d detail) bool {
+	is := func(caps []string, want string) bool {
+		for _, c := range caps {
+			if c = strings.TrimPrefix(strings.ToUpper(c), "CAP_"); c == want || c == "ALL" {
+				return true
+			}
+		}
+		return false
+	}
+	return is(d.CapAdd, "NET_RAW") || !is(d.CapDrop, "NET_RAW")
+}
+
+// cgroupOf is the path of a process in the v2 hierarchy, below its root.
+func cgroupOf(pid int) (string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", fmt.Errorf("cgroup of process %d: %w", pid, err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if path, ok := strings.CutPrefix(lines.Text(), "0::"); ok {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("process %d is in no cgroup of version 2", pid)
+}
+
+// errNoContainerCgroup is a container whose processes are in the root of the
+// hierarchy, where the gate cannot tell them from the host's.
+var errNoContainerCgroup = errors.New("the container has no cgroup of its own")
+
+// Verify makes the gate know the cgroups of a running container: those that a
+// birth should have told, and those that stood before the gate did.
+func (r *registry) Verify(root, id string, pid int) error {
+	path, err := cgroupOf(pid)
+	if err != nil {
+		return err
+	}
+	if path == "/" || strings.HasPrefix(path, "/..") {
+		return errNoContainerCgroup
+	}
+	ids, err := cgroupTree(filepath.Join(root, path))
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.containers[id]
+	if !ok {
+		return nil
+	}
+	for _, cg := range ids {
+		if err := r.kernel.PutCgroup(cg, c.Index); err != nil {
+			return fmt.Errorf("container %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// cgroupTree gives the ids of a cgroup and of all below it.
+func cgroupTree(path string) ([]uint64, error) {
+	var ids []uint64
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			if errors.Is(err, fs.ErrNotExist) && p != path {
+				return nil
+			}
+			return err
+		}
+		id, err := bpf.CgroupID(p)
+		if errors.Is(err, fs.ErrNotExist) && p != path {
+			return nil
+		}
+		ids = append(ids, id)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cgroup %s: %w", path, err)
+	}
+	return ids, nil
+}
+
+// Uncovered names what the gate does not see of a container.
+func Uncovered(ctx context.Context, api *client.Client, id string) ([]string, error) {
+	d, err := dockerEngine{api}.Inspect(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return uncovered(*d.Detail), nil
+}

@@ -1,0 +1,174 @@
+package enforcer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"github.com/egresswarden/egresswarden/bpf"
+)
+
+const (
+	// resyncEvery is how often Docker's whole list is compared, whatever its
+	// events told.
+	resyncEvery = 10 * time.Second
+	// reconnectMin and reconnectMax bound the wait for an engine that is away.
+	reconnectMin = 100 * time.Millisecond
+	reconnectMax = 5 * time.Second
+)
+
+// watcher turns what Docker tells into the registry's state.
+type watcher struct {
+	engine    engine
+	registry  *registry
+	report    func(hostEvent)
+	log       *slog.Logger
+	connected *atomic.Bool
+	settle    time.Duration
+	root      string
+}
+
+// run follows Docker until ctx ends. Whenever the stream breaks, it opens a new
+// one and lists again: what happened meanwhile is in the list.
+func (w *watcher) run(ctx context.Context) error {
+	wait, lost := reconnectMin, false
+	for ctx.Err() == nil {
+		err := w.follow(ctx, func() {
+			if lost {
+				w.report(hostEvent{Kind: "docker.back", Severity: "info", Message: "docker answers again, its containers are compared"})
+			}
+			wait, lost = reconnectMin, false
+		})
+		if ctx.Err() != nil {
+			break
+		}
+		w.connected.Store(false)
+		if !lost {
+			w.report(warn("docker.lost", "docker's events are away, running containers stay judged", err))
+		}
+		lost = true
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, reconnectMax)
+	}
+	return ctx.Err()
+}
+
+// follow opens the event stream, then lists, then takes events and compares
+// from time to time, until the stream ends.
+func (w *watcher) follow(ctx context.Context, up func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes, failed := w.engine.Watch(ctx)
+	if err := w.resync(ctx); err != nil {
+		return err
+	}
+	w.connected.Store(true)
+	up()
+	compare := time.NewTicker(resyncEvery)
+	defer compare.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case c, ok := <-changes:
+			if !ok {
+				return errors.New("docker's event stream ended")
+			}
+			w.take(ctx, c)
+		case err := <-failed:
+			return err
+		case <-compare.C:
+			if err := w.resync(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take handles one event. What fails is mended by the next comparison.
+func (w *watcher) take(ctx context.Context, c change) {
+	log := w.log.With("container", c.Name, "container_id", short(c.ID))
+	log.Debug("docker event", "action", c.Action)
+	switch c.Action {
+	case "destroy":
+		if err := w.registry.Remove(c.ID); err != nil {
+			log.Error("container not removed from the gate", "err", err)
+		}
+		return
+	case "create":
+		// The event has the labels: no question to Docker stands between the
+		// creation and the gate.
+		w.put(log, c.description)
+	}
+	w.inspect(ctx, log, c.ID)
+}
+
+func (w *watcher) put(log *slog.Logger, d description) {
+	if err := w.registry.Put(d); err != nil {
+		log.Error("container not in the gate as wished", "err", err)
+	}
+}
+
+// inspect asks for all of a container and looks after its cgroups if it runs.
+func (w *watcher) inspect(ctx context.Context, log *slog.Logger, id string) {
+	d, err := w.engine.Inspect(ctx, id)
+	switch {
+	case client.IsErrNotFound(err):
+		return
+	case err != nil:
+		log.Warn("container not inspected", "err", err)
+		return
+	}
+	w.put(log, d)
+	if d.Running && d.Detail.Pid > 0 {
+		w.verify(log, d)
+	}
+}
+
+// verify makes sure that the container's cgroups are known. A process that is
+// gone by now has nothing to be judged.
+func (w *watcher) verify(log *slog.Logger, d description) {
+	root := w.root
+	if root == "" {
+		var err error
+		if root, err = bpf.CgroupRoot(); err != nil {
+			log.Error("no cgroup hierarchy of version 2", "err", err)
+			return
+		}
+		w.root = root
+	}
+	err := w.registry.Verify(root, d.ID, d.Detail.Pid)
+	if err == nil || errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	log.Error("container is not covered", "err", err)
+	w.report(hostEvent{
+		Kind: "container.uncovered", Severity: "error", Container: d.Name, ContainerID: d.ID, Err: err.Error(),
+		Message: "the gate cannot tell this container's processes",
+	})
+}
+
+// resync compares with Docker's whole list.
+func (w *watcher) resync(ctx context.Context) error {
+	list, err := w.engine.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if w.registry.Current(d) {
+			continue
+		}
+		log := w.log.With("container", d.Name, "container_id", short(d.ID))
+		w.put(log, d)
+		w.inspect(ctx, log, d.ID)
+	}
+	return w.registry.Settle(list, w.settle, time.Now())
+}
