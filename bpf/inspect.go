@@ -4,32 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
 )
-
-// Layouts returns the numbers of the layouts that are pinned in a directory,
-// sorted; "" is DefaultPinDir.
-func Layouts(pinDir string) ([]int, error) {
-	if pinDir == "" {
-		pinDir = DefaultPinDir
-	}
-	dirs, err := filepath.Glob(filepath.Join(pinDir, "layout-*"))
-	if err != nil {
-		return nil, fmt.Errorf("pins at %s: %w", pinDir, err)
-	}
-	var layouts []int
-	for _, dir := range dirs {
-		n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), "layout-"))
-		if err != nil {
-			continue
-		}
-		layouts = append(layouts, n)
-	}
-	slices.Sort(layouts)
-	return layouts, nil
-}
 
 // OpenPinned opens a gate that is pinned already; unlike Open it makes none.
 // ErrNotFound: no gate of this layout is pinned there.

@@ -45,9 +45,8 @@ type Options struct {
 // Run makes every check. It changes nothing, but for a cgroup that lives as
 // long as the probe.
 func Run(ctx context.Context, o Options) []Check {
-	checks := []Check{
-		kernelVersion(), btf(), cgroups(), bpffs(o.Pins), lsm(), pinned(o.Pins), probe(ctx, o),
-	}
+	checks := append([]Check{kernelVersion(), cgroups(), lsm()}, features()...)
+	checks = append(checks, pinned(o.Pins), others(o.Pins), probe(ctx, o))
 	return append(checks, docker(ctx, o.Docker)...)
 }
 
@@ -65,12 +64,17 @@ func kernelVersion() Check {
 	return c
 }
 
-func btf() Check {
-	const path = "/sys/kernel/btf/vmlinux"
-	if _, err := os.Stat(path); err != nil {
-		return Check{"btf", Fail, err.Error(), "use a kernel built with CONFIG_DEBUG_INFO_BTF, as Debian's are"}
+// features are what the gate needs of the kernel and its file systems.
+func features() []Check {
+	var checks []Check
+	for _, f := range bpf.Features() {
+		c := Check{Name: f.Name, Level: OK}
+		if f.Err != nil {
+			c.Level, c.Detail, c.Cure = Fail, f.Err.Error(), "see docs/THREATS.md for what the gate needs of a kernel"
+		}
+		checks = append(checks, c)
 	}
-	return Check{Name: "btf", Level: OK, Detail: path}
+	return checks
 }
 
 func cgroups() Check {
@@ -83,27 +87,6 @@ func cgroups() Check {
 		mode = "pure v2"
 	}
 	return Check{Name: "cgroup", Level: OK, Detail: fmt.Sprintf("%s, version 2 at %s", mode, root)}
-}
-
-// bpfMagic is BPF_FS_MAGIC of the kernel's uapi/linux/magic.h.
-const bpfMagic = 0xcafe4a11
-
-func bpffs(pins string) Check {
-	dir := pins
-	for dir != "/" {
-		var st unix.Statfs_t
-		if unix.Statfs(dir, &st) == nil {
-			if st.Type == bpfMagic {
-				return Check{Name: "bpffs", Level: OK, Detail: dir}
-			}
-			break
-		}
-		dir = dir[:strings.LastIndexByte(dir, '/')]
-		if dir == "" {
-			dir = "/"
-		}
-	}
-	return Check{"bpffs", Fail, pins + " is not on a BPF file system", "mount -t bpf bpf /sys/fs/bpf"}
 }
 
 func lsm() Check {
@@ -119,16 +102,42 @@ func lsm() Check {
 }
 
 func pinned(pins string) Check {
-	layouts, err := bpf.Layouts(pins)
+	found, err := bpf.Pins(pins)
 	switch {
 	case err != nil:
 		return Check{"gate", Fail, err.Error(), "run as root"}
-	case len(layouts) == 0:
+	case len(found) == 0:
 		return Check{"gate", Fail, "no gate is pinned at " + pins, "start egw up or egw-enforcer"}
-	case len(layouts) > 1 || layouts[0] != bpf.Layout:
-		return Check{"gate", Warn, fmt.Sprintf("layouts %v are pinned, this build has %d", layouts, bpf.Layout), "restart the enforcer of this build"}
+	case len(found) > 1 || found[0].Layout != bpf.Layout:
+		return Check{"gate", Warn, fmt.Sprintf("pinned are %v, this build has layout %d", found, bpf.Layout), "restart the enforcer of this build"}
+	case len(found[0].Links) != len(bpf.LinkNames()):
+		return Check{"gate", Fail, fmt.Sprintf("only %s are attached", strings.Join(found[0].Links, ", ")), "restart the enforcer"}
 	}
-	return Check{Name: "gate", Level: OK, Detail: fmt.Sprintf("pinned at %s, layout %d", pins, layouts[0])}
+	return Check{Name: "gate", Level: OK, Detail: fmt.Sprintf("pinned at %s, layout %d, %s", pins, bpf.Layout, strings.Join(found[0].Links, " "))}
+}
+
+// others are programs of somebody else on the same hooks: they may refuse what
+// the gate allows.
+func others(pins string) Check {
+	c := Check{Name: "other programs", Level: OK, Detail: "none on the gate's hooks"}
+	gate, err := bpf.OpenPinned(pins)
+	if err != nil {
+		c.Level, c.Detail = Warn, err.Error()
+		return c
+	}
+	defer gate.Close()
+	root, err := bpf.CgroupRoot()
+	if err != nil {
+		c.Level, c.Detail = Fail, err.Error()
+		return c
+	}
+	found, err := gate.OtherPrograms(root)
+	if err != nil {
+		c.Level, c.Detail = Warn, err.Error()
+	} else if len(found) > 0 {
+		c.Level, c.Detail, c.Cure = Warn, fmt.Sprintf("%v", found), "they can refuse what the gate allows and hide its errors: see bpftool cgroup tree"
+	}
+	return c
 }
 
 // docker asks the engine, and looks at each container for what no filter on
