@@ -19,6 +19,8 @@ type Learner struct {
 	state    *policy.State
 	// added is when each rule of each policy came, by its text.
 	added map[string]map[string]int64
+	// removed are the allow rules of each policy that were taken back.
+	removed map[string]map[string]policy.Rule
 	// planned is when each policy was looked at.
 	planned map[string]time.Time
 	// covered is the sequence of the last message of flows taken.
@@ -29,7 +31,7 @@ type Learner struct {
 func New(o Options) *Learner {
 	o = o.withDefaults()
 	return &Learner{options: o, evidence: newEvidence(o.Limits), state: policy.NewState(),
-		added: map[string]map[string]int64{}, planned: map[string]time.Time{}}
+		added: map[string]map[string]int64{}, removed: map[string]map[string]policy.Rule{}, planned: map[string]time.Time{}}
 }
 
 // State is the fold of the policy events given so far. Do not change it.
@@ -60,9 +62,10 @@ func (l *Learner) Policy(revision uint64, e *schemas.PolicyEvent) policy.Outcome
 				l.added[c.Policy] = map[string]int64{}
 			}
 			l.added[c.Policy][c.Rule.String()] = e.GetTimeNs()
+			delete(l.removed[c.Policy], c.Rule.String())
 		case "remove":
 			delete(l.added[c.Policy], c.Rule.String())
-			l.settle(c.Policy, c.Rule, e.GetTimeNs())
+			l.takenBack(c.Policy, c.Rule, e.GetTimeNs())
 		}
 	}
 	if !o.Old {
@@ -78,22 +81,6 @@ func (l *Learner) look(name string) {
 		return
 	}
 	delete(l.planned, name)
-}
-
-// settle closes the account of what a rule allowed that was taken away: only
-// later denials are a wish.
-func (l *Learner) settle(name string, r policy.Rule, ns int64) {
-	rules := []policy.Rule{r}
-	for p, d := range l.evidence.policies {
-		if r.Action != policy.ActionAllow || p != name && name != policy.Everyone {
-			continue
-		}
-		for to, s := range d.dests {
-			if s.deniedNs <= ns && policy.JudgeRules(rules, to.addr, to.proto, to.port, time.Time{}).Rule != policy.RuleNone {
-				s.denied = 0
-			}
-		}
-	}
 }
 
 // planAgain is how often a policy is looked at where nothing happened.
@@ -254,4 +241,12 @@ func (l *Learner) lostSince(name string, ns int64) bool {
 
 func compareDest(a, b dest) int {
 	return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.proto, b.proto), cmp.Compare(a.port, b.port))
+}
+
+// restart forgets the policy log and keeps the evidence.
+func (l *Learner) restart() {
+	l.state = policy.NewState()
+	clear(l.added)
+	clear(l.removed)
+	clear(l.planned)
 }

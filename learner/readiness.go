@@ -64,19 +64,23 @@ const (
 
 // Readiness says whether a workload may leave learn mode, and why not.
 type Readiness struct {
-	Workload, Policy    string
-	Mode                policy.Mode
-	Ready               bool
-	Reasons             []string
-	FirstSeen, LastSeen time.Time
-	// LastNew is when a destination was new for the last time.
-	LastNew time.Time
-	Days    int
-	Starts  int
+	Workload string   `json:"workload"`
+	Policy   string   `json:"policy"`
+	Mode     string   `json:"mode"`
+	Ready    bool     `json:"ready"`
+	Reasons  []string `json:"reasons"`
+	// FirstSeen and LastSeen bound the traffic, LastNew is when a destination
+	// was new for the last time.
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+	LastNew   time.Time `json:"last_new"`
+	// Days with traffic, and Starts: containers seen.
+	Days   int `json:"days"`
+	Starts int `json:"starts"`
 	// Lost decisions are known by their number alone.
-	Lost uint64
+	Lost uint64 `json:"lost"`
 	// Open destinations would be denied in block mode.
-	Open int
+	Open int `json:"open"`
 }
 
 // Readiness tells of every workload seen, sorted by name.
@@ -100,10 +104,10 @@ func (l *Learner) Readiness(now time.Time) ([]Readiness, error) {
 }
 
 func (l *Learner) readiness(name string, w *observed, open int, now time.Time) Readiness {
-	r := Readiness{Workload: name, Policy: w.policy, Mode: w.mode, FirstSeen: unix(w.firstNs), LastSeen: unix(w.lastNs),
+	r := Readiness{Workload: name, Policy: w.policy, Mode: w.mode.String(), FirstSeen: unix(w.firstNs), LastSeen: unix(w.lastNs),
 		LastNew: unix(w.newNs), Days: len(w.days), Starts: len(w.starts), Lost: w.lost, Open: open}
 	if o, ok := l.state.Mode(name); ok {
-		r.Mode = o.Mode
+		r.Mode = o.Mode.String()
 	}
 	say := func(format string, args ...any) { r.Reasons = append(r.Reasons, fmt.Sprintf(format, args...)) }
 	if open > 0 {

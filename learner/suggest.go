@@ -58,7 +58,9 @@ func (l *Learner) suggest(name string, now time.Time) ([]*schemas.Proposal, erro
 	if err != nil {
 		return nil, err
 	}
-	wishes = slices.DeleteFunc(wishes, func(w wish) bool { return w.denied == 0 })
+	if wishes, err = l.unsettled(name, wishes, now); err != nil {
+		return nil, err
+	}
 	if len(wishes) == 0 {
 		return nil, nil
 	}

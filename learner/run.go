@@ -1,0 +1,290 @@
+package learner
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/schemas"
+)
+
+// AskHost and AskReadiness are where a running learner answers with the JSON
+// of []Readiness.
+const (
+	AskHost      = "(learner)"
+	AskReadiness = "readiness"
+)
+
+// Config says how a learner runs.
+type Config struct {
+	Options Options
+	// Snapshot is the file that keeps the evidence; empty keeps none, and then
+	// the whole stream of flows is read at each start.
+	Snapshot string
+	// PlanEvery and SaveEvery are the shortest times between two looks for
+	// proposals and two snapshots; both rest longer when they take long.
+	PlanEvery, SaveEvery time.Duration
+	// Now is the clock; nil is the system's.
+	Now func() time.Time
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+const (
+	retryAfter = time.Second
+	// restFactor bounds the share of time that planning and saving take.
+	restFactor = 10
+)
+
+// service runs a Learner between the streams.
+type service struct {
+	Config
+	events *eventlog.Log
+
+	mu      sync.Mutex
+	learner *Learner
+	// appended is the revision of the own event appended last.
+	appended uint64
+	saved    uint64
+}
+
+// Run learns until the context ends: it reads EGW_FLOWS from where its
+// snapshot ends, folds EGW_POLICY, and appends proposals. What fails is tried
+// again; an unreadable snapshot is an error at once, so that evidence is not
+// thrown away silently.
+func Run(ctx context.Context, events *eventlog.Log, c Config) error {
+	or(&c.PlanEvery, time.Second)
+	or(&c.SaveEvery, 10*time.Second)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &service{Config: c, events: events}
+	if err := s.load(); err != nil {
+		return err
+	}
+	stop, err := events.Handle(AskHost, AskReadiness, s.readiness)
+	if err != nil {
+		return fmt.Errorf("learner: %w", err)
+	}
+	for ctx.Err() == nil {
+		if err := s.session(ctx); err != nil && ctx.Err() == nil {
+			s.Log.Warn("learning interrupted", "err", err)
+			s.again(err)
+			wait(ctx, retryAfter)
+		}
+	}
+	return errors.Join(stop(), s.save())
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// again keeps the evidence and forgets the policy log, which is folded again.
+func (s *service) again(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, eventlog.ErrStale) && s.learner.covered > 0 {
+		s.Log.Warn("the stream of flows was made anew, going on with its first message", "covered", s.learner.covered)
+		s.learner.covered = 0
+	}
+	s.learner.restart()
+	s.appended = 0
+}
+
+// session catches up with both streams, and then follows them.
+func (s *service) session(ctx context.Context) error {
+	if err := s.foldPolicy(ctx, false); err != nil {
+		return err
+	}
+	if err := s.takeFlows(ctx, false); err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.foldPolicy(ctx, true) })
+	g.Go(func() error { return s.takeFlows(ctx, true) })
+	g.Go(func() error { return s.every(ctx, s.PlanEvery, s.plan) })
+	g.Go(func() error {
+		return s.every(ctx, s.SaveEvery, func(context.Context) error {
+			if err := s.save(); err != nil {
+				s.Log.Warn("evidence not saved", "file", s.Snapshot, "err", err)
+			}
+			return nil
+		})
+	})
+	return g.Wait()
+}
+
+func (s *service) every(ctx context.Context, d time.Duration, do func(context.Context) error) error {
+	for {
+		start := time.Now()
+		if err := do(ctx); err != nil {
+			return err
+		}
+		wait(ctx, max(d, restFactor*time.Since(start)))
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func (s *service) foldPolicy(ctx context.Context, follow bool) error {
+	for e, err := range s.events.PolicyEvents(ctx, s.next(), follow) {
+		if errors.Is(err, eventlog.ErrMessage) {
+			s.Log.Warn("policy event left out", "err", err)
+			e.Event = &schemas.PolicyEvent{}
+		} else if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.learner.Policy(e.Revision, e.Event)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *service) next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.learner.State().Revision() + 1
+}
+
+func (s *service) takeFlows(ctx context.Context, follow bool) error {
+	s.mu.Lock()
+	from := s.learner.Covered() + 1
+	s.mu.Unlock()
+	for e, err := range s.events.FlowEntries(ctx, from, follow) {
+		if errors.Is(err, eventlog.ErrMessage) {
+			s.Log.Warn("flows left out", "err", err)
+		} else if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.learner.Flows(e.Sequence, e.Flows)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// plan appends what the learner plans, once all that was appended before is
+// folded: only then does it know what is open.
+func (s *service) plan(ctx context.Context) error {
+	s.mu.Lock()
+	if s.learner.State().Revision() < s.appended {
+		s.mu.Unlock()
+		return nil
+	}
+	events, err := s.learner.Plan(s.Now())
+	last := map[string]uint64{}
+	for _, e := range events {
+		last[e.GetPolicy()] = s.learner.State().LastSequence(e.GetPolicy())
+	}
+	s.mu.Unlock()
+	if err != nil {
+		s.Log.Warn("no proposals for a policy", "err", err)
+	}
+	stale := map[string]bool{}
+	for _, e := range events {
+		name := e.GetPolicy()
+		if stale[name] {
+			continue
+		}
+		revision, err := s.events.AppendPolicy(ctx, e, last[name])
+		if errors.Is(err, eventlog.ErrStale) {
+			stale[name] = true
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		last[name] = revision
+		s.mu.Lock()
+		s.appended = revision
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+func (s *service) readiness(context.Context, []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, err := s.learner.Readiness(s.Now())
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(r)
+}
+
+func (s *service) load() error {
+	s.learner = New(s.Options)
+	if s.Snapshot == "" {
+		return nil
+	}
+	data, err := os.ReadFile(s.Snapshot)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("load evidence: %w", err)
+	}
+	if s.learner, err = Decode(s.Options, data); err != nil {
+		return fmt.Errorf("load evidence %s: %w", s.Snapshot, err)
+	}
+	s.saved = s.learner.Covered()
+	return nil
+}
+
+// save writes the snapshot aside and renames it, so that there is always a
+// whole one.
+func (s *service) save() error {
+	s.mu.Lock()
+	covered := s.learner.Covered()
+	if s.Snapshot == "" || covered == s.saved {
+		s.mu.Unlock()
+		return nil
+	}
+	data, err := s.learner.Encode()
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := writeFile(s.Snapshot, data); err != nil {
+		return fmt.Errorf("save evidence: %w", err)
+	}
+	s.saved = covered
+	return nil
+}
+
+func writeFile(name string, data []byte) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}

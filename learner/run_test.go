@@ -1,0 +1,141 @@
+package learner
+
+import (
+	"context"
+	"encoding/json"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
+)
+
+const deadline = 2 * time.Minute
+
+// eventually polls until the condition holds.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within %s: %s", deadline, what)
+}
+
+func connect(t *testing.T) *eventlog.Log {
+	t.Helper()
+	s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(t.TempDir(), "nats")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := eventlog.Connect(t.Context(), s.Options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		l.Close()
+		if err := s.Close(); err != nil {
+			t.Errorf("close server: %v", err)
+		}
+	})
+	return l
+}
+
+// start runs a learner until stop, which gives Run's error.
+func start(t *testing.T, l *eventlog.Log, snapshot string) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, l, Config{Snapshot: snapshot, PlanEvery: 5 * time.Millisecond, SaveEvery: 5 * time.Millisecond,
+			Now: func() time.Time { return noon }})
+	}()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+}
+
+// fold reads the whole policy log.
+func fold(t *testing.T, l *eventlog.Log) *policy.State {
+	t.Helper()
+	s := policy.NewState()
+	for e, err := range l.PolicyEvents(t.Context(), 0, false) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o := s.Apply(e.Revision, e.Event); o.Refused != "" {
+			t.Errorf("revision %d refused: %s", e.Revision, o.Refused)
+		}
+	}
+	return s
+}
+
+func write(t *testing.T, l *eventlog.Log, boot string, flows ...*schemas.Flow) {
+	t.Helper()
+	w := l.FlowWriter("h1", boot)
+	defer w.Close()
+	for i, f := range flows {
+		f.Id = schemas.FlowID("h1", boot, uint64(8*i))
+	}
+	if err := w.Write(t.Context(), flows, uint64(8*len(flows))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
+	l := connect(t)
+	snapshot := filepath.Join(t.TempDir(), "evidence")
+	write(t, l, "a", flow("192.0.2.1", 443, times(3)), flow("198.51.100.7", 80))
+	stop := start(t, l, snapshot)
+	var open []policy.Proposal
+	eventually(t, "two proposals", func() bool {
+		open = fold(t, l).Proposals("web", policy.StatusOpen)
+		return len(open) == 2
+	})
+	stop()
+	write(t, l, "b", flow("192.0.2.1", 80, by("wget")))
+	p := open[slices.IndexFunc(open, func(p policy.Proposal) bool { return p.Body.Rules[0].Rule.Text == "198.51.100.7/32 tcp/80" })]
+	if _, err := l.AppendPolicy(t.Context(), &schemas.PolicyEvent{Actor: "ann", Policy: "web", BasedOn: fold(t, l).Revision(),
+		Change: &schemas.PolicyEvent_ProposalApproved{ProposalApproved: &schemas.ProposalApproved{Id: p.ID, Evidence: p.Body.Evidence,
+			Rules: []*schemas.Rule{p.Body.Rules[0].Rule}}}}, fold(t, l).LastSequence("web")); err != nil {
+		t.Fatal(err)
+	}
+	stop = start(t, l, snapshot)
+	defer stop()
+	eventually(t, "the grown proposal", func() bool {
+		open = fold(t, l).Proposals("web", policy.StatusOpen)
+		return len(open) == 1 && open[0].Body.Rules[0].Rule.Text == "192.0.2.1/32 tcp/80,tcp/443"
+	})
+	if e := open[0].Body.Rules[0]; e.Count != 4 {
+		t.Errorf("%d decisions, want 4: counted once over a restart", e.Count)
+	}
+	var ready []Readiness
+	data, err := l.Ask(t.Context(), AskHost, AskReadiness, nil)
+	if err == nil {
+		err = json.Unmarshal(data, &ready)
+	}
+	if err != nil || len(ready) != 1 || ready[0].Workload != "web" || ready[0].Open != 2 || ready[0].Ready {
+		t.Errorf("readiness %s: %v", data, err)
+	}
+}
+
+func TestRunRefusesASnapshotItCannotRead(t *testing.T) {
+	l := connect(t)
+	snapshot := filepath.Join(t.TempDir(), "evidence")
+	if err := writeFile(snapshot, []byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), l, Config{Snapshot: snapshot}); err == nil {
+		t.Error("evidence was thrown away silently")
+	}
+}
