@@ -57,8 +57,13 @@ static __always_inline int emit_flow(const struct flow_key *key, const struct fl
 
 static __always_inline struct flow *flow_find(u32 window, const struct flow_key *key)
 {
-	if (window & 1)
-		return bpf_map_lookup_elem(&flows_b, key);
+	struct flow *flow;
+
+	if (window & 1) {
+		flow = bpf_map_lookup_elem(&flows_b, key);
+		KEEP_APART(flow);
+		return flow;
+	}
 	return bpf_map_lookup_elem(&flows_a, key);
 }
 

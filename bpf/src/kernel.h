@@ -32,6 +32,10 @@ typedef long long s64;
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, val) (*(volatile typeof(x) *)&(x) = (val))
 
+/* Keeps the compiler from making one call of two that differ by their map: the
+ * verifier wants to know the map of each (6.1 refuses, later ones are slower). */
+#define KEEP_APART(result) asm volatile("" : "+r"(result))
+
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,

@@ -82,15 +82,18 @@ int sweep(struct __sk_buff *skb)
 {
 	struct setting *settings = gate_settings();
 	struct sweep s = {.budget = skb->cb[0]};
+	long done;
 
 	if (!settings)
 		return 1;
 	bpf_for_each_map_elem(&overflows, sweep_overflow, &s, 0);
 	if (!s.stopped) {
-		if (READ_ONCE(settings->window) & 1)
-			bpf_for_each_map_elem(&flows_a, sweep_flow, &s, 0);
-		else
+		if (READ_ONCE(settings->window) & 1) {
+			done = bpf_for_each_map_elem(&flows_a, sweep_flow, &s, 0);
+			KEEP_APART(done);
+		} else {
 			bpf_for_each_map_elem(&flows_b, sweep_flow, &s, 0);
+		}
 	}
 	skb->cb[0] = s.emitted;
 	skb->cb[1] = s.deleted;
