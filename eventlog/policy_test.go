@@ -2,7 +2,6 @@ package eventlog
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"testing"
 
@@ -56,15 +55,14 @@ func TestTheEmbeddedServerSyncsThePolicyLog(t *testing.T) {
 	if err != nil || len(found) == 0 {
 		t.Fatalf("the files that are synced are elsewhere: %v, %v", found, err)
 	}
-	// Without the files the answer must be an error: it is not a mere nod.
-	if err := os.Rename(filepath.Join(s.options.Dir, "jetstream"), filepath.Join(s.options.Dir, "away")); err != nil {
-		t.Fatal(err)
+	if _, err := l.nc.RequestWithContext(ctx, syncSubject, nil); err != nil {
+		t.Errorf("nobody answers: %v", err)
 	}
-	if err := l.syncPolicy(ctx); err == nil {
-		t.Error("sync of a log that is not there succeeded")
+	if err := syncStreams(s.options.Dir, schemas.StreamPolicy); err != nil {
+		t.Errorf("sync: %v", err)
 	}
-	if err := os.Rename(filepath.Join(s.options.Dir, "away"), filepath.Join(s.options.Dir, "jetstream")); err != nil {
-		t.Fatal(err)
+	if err := syncStreams(t.TempDir(), schemas.StreamPolicy); err == nil {
+		t.Error("the sync of a log that is not there succeeded")
 	}
 }
 

@@ -83,36 +83,55 @@ func (l *Log) pass(ctx context.Context, s span, fn func(entry) bool) (last uint6
 	if pending == 0 && s.until != 0 {
 		return 0, true, nil
 	}
-	for next := uint64(1); ; {
-		batch, err := consumer.Fetch(fetchMessages, jetstream.FetchMaxWait(fetchWait))
-		if err != nil {
-			return last, false, err
+	p := passing{span: s, log: l, consumer: consumer, next: 1}
+	for !done && err == nil {
+		done, err = p.fetch(ctx, fn)
+	}
+	return p.last, done, err
+}
+
+// passing is one consumer's part of reading a span.
+type passing struct {
+	span
+	log      *Log
+	consumer jetstream.Consumer
+	next     uint64 // the consumer numbers its messages: a gap shows
+	last     uint64 // of the stream, that fn got
+}
+
+// fetch takes one batch.
+func (p *passing) fetch(ctx context.Context, fn func(entry) bool) (done bool, err error) {
+	fetchCtx, cancel := context.WithTimeout(ctx, fetchWait)
+	defer cancel()
+	batch, err := p.consumer.Fetch(fetchMessages, jetstream.FetchContext(fetchCtx))
+	if err != nil {
+		return ctx.Err() != nil, err
+	}
+	got := false
+	for msg := range batch.Messages() {
+		meta, err := msg.Metadata()
+		if err != nil || meta.Sequence.Consumer != p.next {
+			return false, errGap
 		}
-		got := 0
-		for msg := range batch.Messages() {
-			meta, err := msg.Metadata()
-			if err != nil || meta.Sequence.Consumer != next {
-				return last, false, errGap
-			}
-			e := entry{Msg: msg, sequence: meta.Sequence.Stream, time: meta.Timestamp}
-			if ctx.Err() != nil || s.until != 0 && e.sequence >= s.until || !fn(e) {
-				return last, true, nil
-			}
-			last, next, got = e.sequence, next+1, got+1
-			if s.until != 0 && meta.NumPending == 0 {
-				return last, true, nil
-			}
+		e := entry{Msg: msg, sequence: meta.Sequence.Stream, time: meta.Timestamp}
+		if ctx.Err() != nil || p.until != 0 && e.sequence >= p.until || !fn(e) {
+			return true, nil
 		}
-		if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			return last, false, err
-		}
-		if ctx.Err() != nil {
-			return last, true, nil
-		}
-		if got == 0 && (s.until != 0 || !l.nc.IsConnected()) {
-			return last, false, errGap // it promised messages, or it is gone
+		p.last, p.next, got = e.sequence, p.next+1, true
+		if p.until != 0 && meta.NumPending == 0 {
+			return true, nil
 		}
 	}
+	if ctx.Err() != nil {
+		return true, nil
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return false, err
+	}
+	if !got && (p.until != 0 || !p.log.nc.IsConnected()) {
+		return false, errGap // it promised messages, or it is gone
+	}
+	return false, nil
 }
 
 var (
