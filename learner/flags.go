@@ -47,7 +47,7 @@ func flags(s suggestion, e *schemas.ProposedRule, now time.Time) []string {
 	if slices.ContainsFunc(s.wishes, func(w wish) bool { return w.port == 53 || w.port == 853 }) {
 		out = append(out, "resolver")
 	}
-	if e.Count == 1 {
+	if e.Count == uint64(len(s.wishes)) { // each destination once
 		out = append(out, "single_sighting")
 	}
 	if now.Sub(unix(e.FirstSeenNs)) < time.Hour {

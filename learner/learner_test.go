@@ -160,7 +160,7 @@ func TestFlagsTellWhatToLookAtTwice(t *testing.T) {
 		b.flows(flow("192.0.2.2", 1000+10*port))
 	}
 	b.plan(noon)
-	want := []string{"add 192.0.2.2/32 tcp/1000-1290 [recent wide_ports]", "add 192.0.2.1/32 tcp/53 [resolver single_sighting recent]"}
+	want := []string{"add 192.0.2.2/32 tcp/1000-1290 [single_sighting recent wide_ports]", "add 192.0.2.1/32 tcp/53 [resolver single_sighting recent]"}
 	if diff := cmp.Diff(want, b.open("web")); diff != "" {
 		t.Error(diff)
 	}

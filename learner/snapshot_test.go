@@ -2,6 +2,8 @@ package learner
 
 import (
 	"bytes"
+	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -88,4 +90,37 @@ func BenchmarkFlows(b *testing.B) {
 		l.Flows(n, flows)
 	}
 	b.ReportMetric(float64(b.N)*64/b.Elapsed().Seconds(), "flows/s")
+}
+
+// BenchmarkThousandWorkloads is ten million recorded decisions of a thousand
+// workloads, and one look for proposals over all of them.
+func BenchmarkThousandWorkloads(b *testing.B) {
+	for b.Loop() {
+		l := New(Options{})
+		batch := make([]*schemas.Flow, 0, 1000)
+		n := uint64(0)
+		for i := range 1_000_000 {
+			w := fmt.Sprint("w", i%1000)
+			f := flow("", 443, times(10), after(time.Duration(i)*time.Second))
+			f.Workload, f.Policy = w, w
+			f.DstIp = []byte{198, 51, byte(i / 1000 % 4), byte(i / 1000 * 37 % 251)}
+			if batch = append(batch, f); len(batch) == cap(batch) {
+				n++
+				l.Flows(n, batch)
+				batch = batch[:0]
+			}
+		}
+		planning := time.Now()
+		events, err := l.Plan(noon.Add(1_000_000 * time.Second))
+		if err != nil || len(events) == 0 {
+			b.Fatalf("%d events: %v", len(events), err)
+		}
+		b.ReportMetric(time.Since(planning).Seconds(), "s/plan")
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "MiB")
+		b.ReportMetric(float64(l.evidence.total), "destinations")
+		runtime.KeepAlive(l)
+	}
 }
