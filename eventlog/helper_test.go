@@ -152,16 +152,3 @@ func ids(some []*schemas.Flow) string {
 	}
 	return text
 }
-
-// waitFor polls until the condition holds.
-func waitFor(t testing.TB, what string, ready func() bool) {
-	t.Helper()
-	ctx := testContext(t)
-	for !ready() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("waited in vain for %s", what)
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}

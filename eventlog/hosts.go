@@ -14,7 +14,8 @@ import (
 )
 
 // PublishHost appends an event of a host. It tries until the server has it or
-// the context ends; retries leave no duplicate.
+// the context ends. Retries leave no duplicate, unless the server was away for
+// longer than two minutes just when it had taken the event.
 func (l *Log) PublishHost(ctx context.Context, e *schemas.HostEvent) error {
 	data, err := schemas.MarshalJSON(e)
 	if err != nil {

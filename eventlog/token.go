@@ -37,7 +37,7 @@ func makeToken(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make token: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	_, err = f.WriteString(token + "\n")
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return "", fmt.Errorf("make token %s: %w", path, err)

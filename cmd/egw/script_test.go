@@ -99,25 +99,27 @@ func recordFlows(ts *testscript.TestScript, neg bool, args []string) {
 // readFlow is AppendLine backwards, as far as the scripts need.
 func readFlow(line string) (*schemas.Flow, error) {
 	var j struct {
-		Time                                                                  time.Time
-		Host, Verdict, Workload, Container, Proto, Mode, Comm, Reason, Dst_ip string
-		Container_id                                                          string
-		Dst_port, Pid, Rule                                                   uint32
-		Count                                                                 uint64
+		Time                                                          time.Time
+		Host, Verdict, Workload, Container, Proto, Mode, Comm, Reason string
+		DstIP                                                         string `json:"dst_ip"`
+		ContainerID                                                   string `json:"container_id"`
+		DstPort                                                       uint32 `json:"dst_port"`
+		Pid, Rule                                                     uint32
+		Count                                                         uint64
 	}
 	j.Host, j.Proto, j.Count = "web-1", "tcp", 1
 	if err := json.Unmarshal([]byte(line), &j); err != nil {
 		return nil, fmt.Errorf("flow %s: %w", line, err)
 	}
 	f := &schemas.Flow{
-		TimeNs: j.Time.UnixNano(), Host: j.Host, Workload: j.Workload, Container: j.Container, ContainerId: j.Container_id,
-		Comm: j.Comm, Reason: j.Reason, DstPort: j.Dst_port, Pid: j.Pid, Rule: j.Rule, Count: j.Count,
+		TimeNs: j.Time.UnixNano(), Host: j.Host, Workload: j.Workload, Container: j.Container, ContainerId: j.ContainerID,
+		Comm: j.Comm, Reason: j.Reason, DstPort: j.DstPort, Pid: j.Pid, Rule: j.Rule, Count: j.Count,
 		Verdict: schemas.Verdict(schemas.Verdict_value["VERDICT_"+strings.ToUpper(j.Verdict)]),
 		Mode:    schemas.Mode(schemas.Mode_value["MODE_"+strings.ToUpper(j.Mode)]),
 		Proto:   map[string]uint32{"tcp": 6, "udp": 17, "icmp": 1, "other": 255}[j.Proto],
 	}
-	if j.Dst_ip != "" {
-		addr, err := netip.ParseAddr(j.Dst_ip)
+	if j.DstIP != "" {
+		addr, err := netip.ParseAddr(j.DstIP)
 		if err != nil {
 			return nil, err
 		}
