@@ -115,3 +115,25 @@ func TestReservedAndImpossibleNumbersAreRefused(t *testing.T) {
 		t.Errorf("removing no cgroup: %v", err)
 	}
 }
+
+func TestEverySlotHoldsItsOwnPolicy(t *testing.T) {
+	const slots = 1000
+	f := newFixture(t, func(o *Options) { o.MaxContainers = slots + 1 })
+	for n := range uint32(slots) {
+		dst := netip.PrefixFrom(netip.AddrFrom4(loopback(int(n))), 32)
+		f.putPolicy(t, n+1, table(dst.String()), uint64(n))
+		f.putState(t, n+1, State{Mode: policy.ModeBlock, Slot: n + 1, HostNetwork: true})
+	}
+	for n := range uint32(slots) {
+		for _, other := range []int{0, 1} {
+			dst := netip.AddrFrom4(loopback(int(n) ^ other))
+			d, err := f.Judge(n+1, dst, policy.ProtoTCP, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (d.Verdict == policy.VerdictAllow) != (other == 0) || d.Revision != uint64(n) {
+				t.Fatalf("slot %d to %s: %+v", n+1, dst, d)
+			}
+		}
+	}
+}

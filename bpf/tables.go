@@ -17,6 +17,10 @@ import (
 // live without waiting for the kernel.
 const readyTables = 4
 
+// burstTables is how many are made ready at once when there is none left, as
+// when all policies of a host are set at its start.
+const burstTables = 32
+
 // tables gives out table ids. A table is in force (a slot names it), ready (its
 // tries are empty and nobody can see them), or used up. One that is used up may
 // still be read by a running program: it is renewed only after a grace period.
@@ -112,7 +116,7 @@ func (t *tables) take() (uint32, error) {
 		if id, ok := t.pop(); ok {
 			return id, nil
 		}
-		if err := t.renew(); err != nil {
+		if err := t.renew(burstTables); err != nil {
 			return 0, err
 		}
 	}
@@ -141,16 +145,16 @@ func (t *tables) retire(id uint32) {
 		return
 	}
 	t.renewing.Go(func() {
-		if err := t.renew(); err != nil {
+		if err := t.renew(readyTables); err != nil {
 			t.log.Warn("no spare policy table yet", "err", err)
 		}
 	})
 }
 
-// renew makes used tables ready.
-func (t *tables) renew() error {
+// renew makes used tables ready, until that many are.
+func (t *tables) renew(want int) error {
 	t.mu.Lock()
-	n := min(max(readyTables-len(t.ready), 0), len(t.used))
+	n := min(max(want-len(t.ready), 0), len(t.used))
 	ids := append([]uint32(nil), t.used[len(t.used)-n:]...)
 	t.used = t.used[:len(t.used)-n]
 	t.mu.Unlock()
@@ -159,20 +163,24 @@ func (t *tables) renew() error {
 	}
 	// A program may have read the table's id just before the slot changed: it
 	// must have ended before the tries under it change.
-	if err := t.grace(); err != nil {
-		t.giveBack(ids, false)
-		return err
+	err := t.grace()
+	if err == nil {
+		err = t.empty(ids)
 	}
-	// The waits of these system calls for the kernel run side by side.
-	errs := make([]error, 3*len(ids))
-	var wg sync.WaitGroup
-	for i := range errs {
-		wg.Go(func() { errs[i] = t.putEmpty(i%3, ids[i/3]) })
-	}
-	wg.Wait()
-	err := errors.Join(errs...)
 	t.giveBack(ids, err == nil)
 	return err
+}
+
+// empty puts new tries in place of whatever the tables have. The waits of the
+// three system calls for the kernel run side by side.
+func (t *tables) empty(ids []uint32) error {
+	var errs [3]error
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = putEmpty(t.outer[i], t.inner[i], ids) })
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 func (t *tables) giveBack(ids []uint32, ready bool) {
@@ -185,15 +193,19 @@ func (t *tables) giveBack(ids []uint32, ready bool) {
 	}
 }
 
-// putEmpty puts a new trie in place of whatever a table has.
-func (t *tables) putEmpty(which int, id uint32) error {
-	m, err := ebpf.NewMap(t.inner[which])
-	if err != nil {
-		return fmt.Errorf("make table %d: %w", id, err)
+func putEmpty(outer *ebpf.Map, inner *ebpf.MapSpec, ids []uint32) error {
+	fds := make([]uint32, len(ids))
+	for i := range ids {
+		m, err := ebpf.NewMap(inner)
+		if err != nil {
+			return fmt.Errorf("make table %d: %w", ids[i], err)
+		}
+		defer m.Close()
+		fds[i] = uint32(m.FD())
 	}
-	defer m.Close()
-	if err := t.outer[which].Put(id, m); err != nil {
-		return fmt.Errorf("put table %d: %w", id, err)
+	// One wait for all, where one by one each would.
+	if _, err := outer.BatchUpdate(ids, fds, nil); err != nil {
+		return fmt.Errorf("put tables: %w", err)
 	}
 	return nil
 }
@@ -203,7 +215,12 @@ func (t *tables) putEmpty(which int, id uint32) error {
 // (maybe_wait_bpf_programs, which is synchronize_rcu). Programs run in one RCU
 // read section from the first instruction to the last.
 func (t *tables) grace() error {
-	if err := t.putEmpty(0, 0); err != nil {
+	m, err := ebpf.NewMap(t.inner[0])
+	if err != nil {
+		return fmt.Errorf("wait for running programs: %w", err)
+	}
+	defer m.Close()
+	if err := t.outer[0].Put(uint32(0), m); err != nil {
 		return fmt.Errorf("wait for running programs: %w", err)
 	}
 	return nil
