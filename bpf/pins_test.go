@@ -156,13 +156,13 @@ func TestAnUpdateInPlaceLetsNothingThrough(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	for range 10 {
 		g, err := Open(f.o)
 		if err != nil {
 			t.Error(err)
 			break
 		}
-		for range 25 {
+		for range 10 {
 			if err := g.Attach(); err != nil {
 				t.Error(err)
 			}
