@@ -44,9 +44,9 @@ type Container struct {
 	Running bool     `json:"running"`
 
 	missing time.Time
-	// applied is false while the kernel still holds what a former process
+	// adopted is true while the kernel still holds what a former process
 	// wrote for the container.
-	applied bool
+	adopted bool
 	// inspected is true after Docker told every detail.
 	inspected bool
 }
@@ -70,8 +70,11 @@ type registry struct {
 	byIndex map[uint32]*Container
 	retired map[uint32]int
 	slots   *slots
-	// desired is what the policy log or the snapshot says.
+	// desired is what the policy log or the snapshot says; folded is true once
+	// the log was read. Until then what a former process put in force stays: the
+	// snapshot may be older.
 	desired policySet
+	folded  bool
 	changed chan struct{}
 }
 
@@ -116,7 +119,7 @@ func (r *registry) adopt() error {
 		if err != nil {
 			return err
 		}
-		c := &Container{ID: id, Name: short(id), Workload: short(id), Index: index, Mode: s.Mode, Label: s.Mode, NoDNS: s.NoDNS, HostNet: s.HostNetwork}
+		c := &Container{ID: id, Name: short(id), Index: index, Mode: s.Mode, Label: s.Mode, NoDNS: s.NoDNS, HostNet: s.HostNetwork, adopted: true}
 		r.containers[id], r.byIndex[index] = c, c
 		r.slots.reserve(s.Slot)
 	}
@@ -139,6 +142,9 @@ func (r *registry) Put(d description) error {
 		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail), true
 	}
 	r.touch()
+	if c.adopted && !r.folded {
+		return nil
+	}
 	return r.apply(c)
 }
 
@@ -197,7 +203,7 @@ func (r *registry) apply(c *Container) error {
 	if err := r.kernel.SetState(c.Index, state); err != nil {
 		return fmt.Errorf("container %s: %w", c.Name, err)
 	}
-	c.Mode, c.applied = mode, true
+	c.Mode, c.adopted = mode, false
 	if err := r.kernel.PutContainer(c.ID, c.Index); err != nil {
 		return fmt.Errorf("container %s: %w", c.Name, err)
 	}
@@ -236,11 +242,13 @@ func (r *registry) SetPolicies(set policySet, now time.Time) ([]string, error) {
 func (r *registry) setPolicies(set policySet, touched map[string]bool, now time.Time) ([]string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.desired = set
+	r.desired, r.folded = set, true
 	r.touch()
 	changed, errs := r.slots.refresh(set, touched, now, r.refused)
 	for _, c := range r.containers {
-		if r.effective(c) == c.Mode {
+		// One without a workload was never described to us: what the kernel
+		// holds for it is right until it is.
+		if c.Workload == "" || r.effective(c) == c.Mode && !c.adopted {
 			continue
 		}
 		if err := r.apply(c); err != nil {
@@ -320,5 +328,5 @@ func (r *registry) Current(d description) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c, ok := r.containers[d.ID]
-	return ok && c.applied && c.inspected && c.Name == d.Name && c.Running == d.Running
+	return ok && c.inspected && c.Name == d.Name && c.Running == d.Running
 }

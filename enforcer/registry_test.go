@@ -226,6 +226,11 @@ func TestARestartKeepsIndexesAndFreesWhatTheFormerProcessFilled(t *testing.T) {
 		t.Fatal("adopting alone changed the verdict")
 	}
 	r2.restore(r.snapshot())
+	put(t, r2, labelled("a", "block"))
+	if s := k.states[index]; s.Slot != slot {
+		t.Error("a snapshot, which may be older, replaced what is in force")
+	}
+	setPolicies(t, r2, r.Desired())
 	if k.containers["a"] != index {
 		t.Error("the index moved")
 	}

@@ -105,7 +105,7 @@ func (r *registry) livingIndexes() (map[uint32]bool, error) {
 // container has been given its own again.
 func (r *registry) releaseAdopted() error {
 	for _, c := range r.containers {
-		if !c.applied {
+		if c.adopted {
 			return nil
 		}
 	}

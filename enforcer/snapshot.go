@@ -95,7 +95,7 @@ func (r *registry) restore(s snapshot) {
 
 func (r *registry) restoreContainer(c Container) error {
 	if held, ok := r.containers[c.ID]; ok {
-		c.Index = held.Index
+		c.Index, c.Mode, c.adopted = held.Index, held.Mode, true
 	} else if _, used := r.byIndex[c.Index]; used || c.Index == 0 {
 		index, err := r.freeIndex()
 		if err != nil {
@@ -105,6 +105,9 @@ func (r *registry) restoreContainer(c Container) error {
 	}
 	c.Running = false
 	r.containers[c.ID], r.byIndex[c.Index] = &c, &c
+	if c.adopted {
+		return nil
+	}
 	return r.apply(&c)
 }
 
