@@ -26,9 +26,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Fatalf("not within %s: %s", deadline, what)
 }
 
-func connect(t *testing.T) *eventlog.Log {
+func connect(t *testing.T, change ...func(*eventlog.ServerOptions)) *eventlog.Log {
 	t.Helper()
-	s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(t.TempDir(), "nats")})
+	o := eventlog.ServerOptions{Dir: filepath.Join(t.TempDir(), "nats")}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := eventlog.StartServer(o)
 	if err != nil {
 		t.Fatal(err)
 	}
