@@ -147,7 +147,7 @@ func (g *Gate) OtherPrograms(cgroup string) ([]OtherProgram, error) {
 		if !h.cgroup {
 			continue
 		}
-		others, err := h.others(int(dir.Fd()))
+		others, err := g.others(h, int(dir.Fd()))
 		if err != nil {
 			return nil, fmt.Errorf("other programs of %s at %s: %w", h.name, cgroup, err)
 		}
@@ -156,19 +156,19 @@ func (g *Gate) OtherPrograms(cgroup string) ([]OtherProgram, error) {
 	return all, nil
 }
 
-func (h hook) others(cgroup int) ([]OtherProgram, error) {
+func (g *Gate) others(h hook, cgroup int) ([]OtherProgram, error) {
 	const effective = 1 // BPF_F_QUERY_EFFECTIVE: those of parents too
 	res, err := link.QueryPrograms(link.QueryOptions{Target: cgroup, Attach: h.attach, QueryFlags: effective})
 	if err != nil {
 		return nil, err
 	}
-	own, err := h.prog.Info()
+	own, err := g.ownPrograms(h)
 	if err != nil {
 		return nil, err
 	}
 	var all []OtherProgram
 	for _, a := range res.Programs {
-		if id, ok := own.ID(); ok && id == a.ID {
+		if own[a.ID] {
 			continue
 		}
 		o := OtherProgram{Hook: h.name, ID: uint32(a.ID)}
@@ -181,4 +181,31 @@ func (h hook) others(cgroup int) ([]OtherProgram, error) {
 		all = append(all, o)
 	}
 	return all, nil
+}
+
+// ownPrograms are the hook's program as this process loaded it, and the one
+// that the pinned link has, which another process loaded.
+func (g *Gate) ownPrograms(h hook) (map[ebpf.ProgramID]bool, error) {
+	own := map[ebpf.ProgramID]bool{}
+	info, err := h.prog.Info()
+	if err != nil {
+		return nil, err
+	}
+	if id, ok := info.ID(); ok {
+		own[id] = true
+	}
+	l, err := link.LoadPinnedLink(filepath.Join(g.dir, linksDir, h.name), nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return own, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	pinned, err := l.Info()
+	if err != nil {
+		return nil, err
+	}
+	own[pinned.Program] = true
+	return own, nil
 }

@@ -40,7 +40,11 @@ func TestProgramsOfOthersAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := len(others) // this machine may have some at its root
+	before := len(others)     // this machine may have some at its root
+	again := openGate(t, f.o) // loads programs of its own beside the attached ones
+	if seen, err := again.OtherPrograms(f.cgroup); err != nil || len(seen) != before {
+		t.Errorf("a second process takes the gate for another's: %+v, %v", seen, err)
+	}
 	second := f.o
 	second.PinDir += "-second"
 	second.CgroupRoot = newCgroup(t, f.cgroup)
