@@ -36,6 +36,8 @@ type Status struct {
 	EventsWaiting  bool             `json:"events_waiting"`
 	Workloads      []WorkloadStatus `json:"workloads"`
 	UnknownCounter Counters         `json:"unknown_decisions"`
+	// Problems are what keeps the host from being as the log says.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // WorkloadStatus is one workload with all its containers.
@@ -113,7 +115,7 @@ func (e *Enforcer) answer(ctx context.Context, log *eventlog.Log) error {
 }
 
 func (e *Enforcer) answerStatus(context.Context, []byte) ([]byte, error) {
-	return json.Marshal(e.Status())
+	return encodeAnswer(e.Status())
 }
 
 func (e *Enforcer) answerExplain(_ context.Context, req []byte) ([]byte, error) {
@@ -125,7 +127,7 @@ func (e *Enforcer) answerExplain(_ context.Context, req []byte) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(x)
+	return encodeAnswer(x)
 }
 
 // Status reads the counters of the kernel and the state of the registry.

@@ -38,15 +38,26 @@ type Check struct {
 type Options struct {
 	Pins   string
 	Docker string
+	// CgroupRoot is where the gate is attached; empty is the root of the
+	// hierarchy.
+	CgroupRoot string
 	// Probe is the command that dials once and prints what it met, see Dial.
 	Probe []string
+}
+
+// root is the cgroup that the gate is attached to.
+func (o Options) root() (string, error) {
+	if o.CgroupRoot != "" {
+		return o.CgroupRoot, nil
+	}
+	return bpf.CgroupRoot()
 }
 
 // Run makes every check. It changes nothing, but for a cgroup that lives as
 // long as the probe.
 func Run(ctx context.Context, o Options) []Check {
 	checks := append([]Check{kernelVersion(), cgroups(), lsm()}, features()...)
-	checks = append(checks, pinned(o.Pins), others(o.Pins), probe(ctx, o))
+	checks = append(checks, pinned(o.Pins), others(o), probe(ctx, o))
 	return append(checks, docker(ctx, o.Docker)...)
 }
 
@@ -118,15 +129,15 @@ func pinned(pins string) Check {
 
 // others are programs of somebody else on the same hooks: they may refuse what
 // the gate allows.
-func others(pins string) Check {
+func others(o Options) Check {
 	c := Check{Name: "other programs", Level: OK, Detail: "none on the gate's hooks"}
-	gate, err := bpf.OpenPinned(pins)
+	gate, err := bpf.OpenPinned(o.Pins)
 	if err != nil {
 		c.Level, c.Detail = Warn, err.Error()
 		return c
 	}
 	defer gate.Close()
-	root, err := bpf.CgroupRoot()
+	root, err := o.root()
 	if err != nil {
 		c.Level, c.Detail = Fail, err.Error()
 		return c

@@ -64,7 +64,7 @@ func runProbe(ctx context.Context, o Options) (said string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, gate.Close()) }()
-	root, err := bpf.CgroupRoot()
+	root, err := o.root()
 	if err != nil {
 		return "", err
 	}
