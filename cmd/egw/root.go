@@ -33,7 +33,13 @@ type app struct {
 // commands are all there are, in the order of the help.
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
+		statusCommand(a),
+		workloadsCommand(a),
+		explainCommand(a),
 		flowsCommand(a),
+		doctorCommand(a),
+		probeCommand(a),
+		detachCommand(a),
 		manCommand(a),
 	}
 }
