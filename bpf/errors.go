@@ -13,6 +13,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRange: an index or slot is beyond the gate's size, or reserved.
 	ErrRange = errors.New("out of range")
+	// ErrBusy: another process sets this gate's policies.
+	ErrBusy = errors.New("another process has the gate in hand")
 	// ErrPosition: the ring holds no record at that position any more.
 	ErrPosition = errors.New("no such position in the ring")
 	// ErrCgroup: there is no cgroup v2 hierarchy, or not this cgroup.

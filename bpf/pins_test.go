@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -278,5 +279,32 @@ func TestAGateAtACgroupThatIsGoneIsAttachedAnew(t *testing.T) {
 	}
 	if err := f.Attach(); err != nil || !f.Attached() {
 		t.Errorf("attached anew: %v, %v", f.Attached(), err)
+	}
+}
+
+func TestOneProcessSetsPolicies(t *testing.T) {
+	f := newFixture(t, nil)
+	f.putPolicy(t, 1, table("127.0.0.0/8"), 1)
+	second := openGate(t, f.o)
+	lock, err := os.Open(filepath.Join(f.dir, linksDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := flockWithin(lock, 0); !errors.Is(err, ErrBusy) {
+		t.Errorf("while the first has it in hand: %v, want ErrBusy", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.SetPolicy(2, table("127.0.0.0/8"), 2); err != nil {
+		t.Errorf("after the first is closed: %v", err)
+	}
+	if err := second.SetState(1, State{Mode: policy.ModeBlock, Slot: 1, HostNetwork: true}); err != nil {
+		t.Fatal(err)
+	}
+	d, err := second.Judge(1, netip.MustParseAddr("127.0.0.1"), policy.ProtoTCP, 1)
+	if want := (Decision{policy.VerdictAllow, 100, 1}); err != nil || d != want {
+		t.Errorf("the first one's policy: %+v, %v; want %+v", d, err, want)
 	}
 }

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
-
-	"github.com/egresswarden/egresswarden/policy"
 )
 
 // readyTables is how many empty tables are kept at hand, so that a policy goes
@@ -21,6 +22,9 @@ const readyTables = 4
 // when all policies of a host are set at its start.
 const burstTables = 32
 
+// ownWait is how long a process that ended may be taken for alive.
+const ownWait = 10 * time.Second
+
 // tables gives out table ids. A table is in force (a slot names it), ready (its
 // tries are empty and nobody can see them), or used up. One that is used up may
 // still be read by a running program: it is renewed only after a grace period.
@@ -30,7 +34,9 @@ type tables struct {
 	shared *shared
 	log    *slog.Logger
 
-	setting  sync.Mutex // one SetPolicy or FreePolicy at a time
+	dir      string     // its lock says which process gives out tables
+	setting  sync.Mutex // one SetPolicy or FreePolicy at a time; guards owner
+	owner    *os.File
 	mu       sync.Mutex // guards ready and used
 	ready    []uint32
 	used     []uint32
@@ -43,6 +49,7 @@ func newTables(g *Gate) (*tables, error) {
 		outer:  [3]*ebpf.Map{o.TablesV4, o.TablesV6, o.TablesPorts},
 		shared: g.shared,
 		log:    g.log,
+		dir:    filepath.Join(g.dir, linksDir),
 	}
 	spec, err := loadGate()
 	if err != nil {
@@ -52,57 +59,33 @@ func newTables(g *Gate) (*tables, error) {
 		t.inner[i] = spec.Maps[name].InnerMap
 		t.inner[i].MaxEntries = g.o.TablePrefixes
 	}
+	return t, nil
+}
+
+// own makes this process the one that gives out tables, and finds those that
+// are in force. One that just ended may hold the lock for a moment yet.
+func (t *tables) own() error {
+	if t.owner != nil {
+		return nil
+	}
+	f, err := os.Open(t.dir)
+	if err != nil {
+		return err
+	}
+	if err := flockWithin(f, ownWait); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	t.owner = f
 	inForce := make(map[uint32]bool)
-	for slot := range g.slots() {
-		inForce[atomic.LoadUint32(g.shared.policy(slot))] = true
+	for slot := range uint32(len(t.shared.policies) / 2) {
+		inForce[atomic.LoadUint32(t.shared.policy(slot))] = true
 	}
 	// Highest first, as they are taken from the end; table 0 stays empty.
-	for id := o.TablesV4.MaxEntries() - 1; id > 0; id-- {
+	for id := uint32(len(t.shared.headers)) - 1; id > 0; id-- {
 		if !inForce[id] {
 			t.used = append(t.used, id)
 		}
 	}
-	return t, nil
-}
-
-// SetPolicy puts a compiled policy in force in a slot: built aside, then live
-// by one store, so that every decision is the old policy's or the new one's.
-// ErrFull when a trie has no room: the old policy stays.
-func (g *Gate) SetPolicy(slot uint32, t *policy.Table, revision uint64) error {
-	if slot == 0 || slot >= g.slots() {
-		return fmt.Errorf("set policy of slot %d: %w", slot, ErrRange)
-	}
-	e, err := encode(t)
-	if err != nil {
-		return fmt.Errorf("set policy of slot %d: %w", slot, err)
-	}
-	g.tables.setting.Lock()
-	defer g.tables.setting.Unlock()
-	id, err := g.tables.take()
-	if err != nil {
-		return fmt.Errorf("set policy of slot %d: %w", slot, err)
-	}
-	if err := g.tables.fill(id, e); err != nil {
-		g.tables.retire(id)
-		return fmt.Errorf("set policy of slot %d: %w", slot, err)
-	}
-	g.shared.headers[id] = gateHeader{
-		Build:    atomic.AddUint32(&g.shared.settings().Build, 1),
-		Revision: revision,
-	}
-	// The store orders the header before it, as all atomics of Go do.
-	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), id))
-	return nil
-}
-
-// FreePolicy empties a slot: from then on it refuses everything.
-func (g *Gate) FreePolicy(slot uint32) error {
-	if slot == 0 || slot >= g.slots() {
-		return fmt.Errorf("free policy of slot %d: %w", slot, ErrRange)
-	}
-	g.tables.setting.Lock()
-	defer g.tables.setting.Unlock()
-	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), 0))
 	return nil
 }
 
@@ -257,5 +240,10 @@ func fillTrie[K, V any](outer *ebpf.Map, id uint32, keys []K, values []V) error 
 // close waits for what runs in the background.
 func (t *tables) close() error {
 	t.renewing.Wait()
-	return nil
+	t.setting.Lock()
+	defer t.setting.Unlock()
+	if t.owner == nil {
+		return nil
+	}
+	return t.owner.Close()
 }
