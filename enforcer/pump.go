@@ -129,7 +129,7 @@ func (e *Enforcer) flows(records []bpf.Event) []*schemas.Flow {
 // flow names what the kernel knows by number.
 func (e *Enforcer) flow(r *bpf.Event) *schemas.Flow {
 	f := &schemas.Flow{
-		Id:     fmt.Sprintf("%s/%s/%d", e.cfg.Host, e.boot, r.Position),
+		Id:     schemas.FlowID(e.cfg.Host, e.boot, r.Position),
 		TimeNs: r.Time.UnixNano(), Host: e.cfg.Host, Verdict: schemas.Verdict(r.Verdict), Count: r.Count,
 		Revision: r.Revision, Rule: r.Rule, Mode: schemas.Mode(r.Mode), CgroupId: r.CgroupID,
 		Proto: uint32(r.Proto), DstIp: address(r.Dst), DstPort: uint32(r.DstPort), SrcIp: address(r.Src), SrcPort: uint32(r.SrcPort),
