@@ -143,6 +143,8 @@ type fakeEngine struct {
 	changes chan change
 	failed  chan error
 	watches int
+	// busy, if set, is what an inspection waits for.
+	busy func()
 }
 
 func newFakeEngine() *fakeEngine {
@@ -163,6 +165,9 @@ func (f *fakeEngine) List(context.Context) ([]description, error) {
 }
 
 func (f *fakeEngine) Inspect(_ context.Context, id string) (description, error) {
+	if f.busy != nil {
+		f.busy()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, d := range f.list {

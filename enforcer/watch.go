@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/bpf"
 )
@@ -61,19 +62,27 @@ func (w *watcher) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// follow opens the event stream, then lists, then takes events and compares
-// from time to time, until the stream ends.
+// follow opens the event stream, then lists, and compares from time to time,
+// until the stream ends. Docker answers no question about a container that it
+// is just starting or stopping, for as long as that takes; so questions are
+// asked beside the events, or else one container's start would keep the next
+// one's creation from the gate.
 func (w *watcher) follow(ctx context.Context, up func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
 	changes, failed := w.engine.Watch(ctx)
-	if err := w.resync(ctx); err != nil {
-		return err
+	asks := newInquiries()
+	g.Go(func() error { return w.takeAll(ctx, changes, failed, asks.add) })
+	for range inquirers {
+		g.Go(func() error {
+			return asks.run(ctx, func(id string) { w.inspect(ctx, w.log.With("container_id", short(id)), id) })
+		})
 	}
-	w.connected.Store(true)
-	up()
-	compare := time.NewTicker(resyncEvery)
-	defer compare.Stop()
+	g.Go(func() error { return w.compare(ctx, up) })
+	return g.Wait()
+}
+
+// takeAll handles the events in their order.
+func (w *watcher) takeAll(ctx context.Context, changes <-chan change, failed <-chan error, ask func(id string)) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -82,10 +91,27 @@ func (w *watcher) follow(ctx context.Context, up func()) error {
 			if !ok {
 				return errors.New("docker's event stream ended")
 			}
-			w.take(ctx, c)
+			w.take(c, ask)
 		case err := <-failed:
 			return err
-		case <-compare.C:
+		}
+	}
+}
+
+// compare lists once, which makes the stream good, and then from time to time.
+func (w *watcher) compare(ctx context.Context, up func()) error {
+	if err := w.resync(ctx); err != nil {
+		return err
+	}
+	w.connected.Store(true)
+	up()
+	tick := time.NewTicker(resyncEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
 			if err := w.resync(ctx); err != nil {
 				return err
 			}
@@ -94,7 +120,7 @@ func (w *watcher) follow(ctx context.Context, up func()) error {
 }
 
 // take handles one event. What fails is mended by the next comparison.
-func (w *watcher) take(ctx context.Context, c change) {
+func (w *watcher) take(c change, ask func(id string)) {
 	log := w.log.With("container", c.Name, "container_id", short(c.ID))
 	log.Debug("docker event", "action", c.Action)
 	switch c.Action {
@@ -108,7 +134,7 @@ func (w *watcher) take(ctx context.Context, c change) {
 		// creation and the gate.
 		w.put(log, c.description)
 	}
-	w.inspect(ctx, log, c.ID)
+	ask(c.ID)
 }
 
 func (w *watcher) put(log *slog.Logger, d description) {

@@ -25,9 +25,50 @@ func newTestWatcher(t *testing.T, f *fakeEngine, k *fakeKernel) (*watcher, *reco
 func TestCreateEventIsEnoughToBeKnown(t *testing.T) {
 	f, k := newFakeEngine(), newFakeKernel()
 	w, _ := newTestWatcher(t, f, k)
-	w.take(t.Context(), change{Action: "create", description: labelled("a", "block")})
+	w.take(change{Action: "create", description: labelled("a", "block")}, func(string) {})
 	if s, _ := k.table("a"); k.containers["a"] == 0 || s.Mode != policy.ModeBlock {
 		t.Errorf("the container is not known after its creation: index %d, mode %s", k.containers["a"], s.Mode)
+	}
+}
+
+// Docker answers a question about a container only when it has done with
+// starting it.
+func TestAContainerThatStartsDoesNotDelayTheNext(t *testing.T) {
+	f, k := newFakeEngine(), newFakeKernel()
+	release := make(chan struct{})
+	f.busy = func() { <-release }
+	w, _ := newTestWatcher(t, f, k)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- w.run(ctx) }()
+	defer func() { close(release); cancel(); <-done }()
+	eventually(t, "the stream stands", func() bool { return w.connected.Load() })
+	for i := range 20 {
+		f.changes <- change{Action: "create", description: labelled(fmt.Sprintf("c%02d", i), "block")}
+	}
+	eventually(t, "all containers are known", func() bool { held, _ := k.Containers(); return len(held) == 20 })
+}
+
+func TestAnInquiryIsMadeOnce(t *testing.T) {
+	q := newInquiries()
+	for range 3 {
+		q.add("a")
+		q.add("b")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var asked []string
+	_ = q.run(ctx, func(id string) {
+		asked = append(asked, id)
+		if len(asked) == 1 {
+			q.add("a") // not in the answer that is on its way
+		}
+		if len(asked) == 3 {
+			cancel()
+		}
+	})
+	if fmt.Sprint(asked) != "[a b a]" || len(q.queue) != 0 {
+		t.Errorf("asked about %v, %d wait", asked, len(q.queue))
 	}
 }
 
