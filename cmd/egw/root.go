@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/operator"
 )
 
 // app is what the commands share: the world outside and the global flags.
@@ -37,6 +38,12 @@ func commands(a *app) []*cobra.Command {
 		workloadsCommand(a),
 		explainCommand(a),
 		flowsCommand(a),
+		replayCommand(a),
+		readinessCommand(a),
+		proposalsCommand(a),
+		reviewCommand(a),
+		policyCommand(a),
+		modeCommand(a),
 		doctorCommand(a),
 		probeCommand(a),
 		detachCommand(a),
@@ -47,6 +54,10 @@ func commands(a *app) []*cobra.Command {
 // run executes a command line and gives the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now}
+	return a.run(args)
+}
+
+func (a *app) run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	root := rootCommand(a)
@@ -56,7 +67,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(stri
 		return exitInterrupted
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "egw:", err)
+		fmt.Fprintln(a.stderr, "egw:", safeLines(err.Error()))
 	}
 	return exitCode(err, a.started)
 }
@@ -178,11 +189,11 @@ func exitCode(err error, started bool) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case !started || errors.Is(err, errUsage):
+	case !started || errors.Is(err, errUsage) || errors.Is(err, operator.ErrInvalid):
 		return exitUsage
-	case errors.Is(err, errNotFound) || errors.Is(err, eventlog.ErrNotFound):
+	case errors.Is(err, errNotFound) || errors.Is(err, eventlog.ErrNotFound) || errors.Is(err, operator.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, errRefused) || errors.Is(err, eventlog.ErrStale):
+	case errors.Is(err, errRefused) || errors.Is(err, eventlog.ErrStale) || errors.Is(err, operator.ErrRefused):
 		return exitRefused
 	case errors.Is(err, errUnhealthy) || errors.Is(err, eventlog.ErrNoAnswer):
 		return exitUnhealthy
@@ -199,4 +210,13 @@ func printable(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// safeLines is printable of each line.
+func safeLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
