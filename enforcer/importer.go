@@ -36,7 +36,9 @@ func (e *Enforcer) watchFolder(ctx context.Context, log *eventlog.Log) error {
 			return ctx.Err()
 		case <-notify.Events:
 			im.settle(ctx, notify)
-		case <-notify.Errors:
+		case err := <-notify.Errors:
+			// Looking from time to time makes up for what it missed.
+			e.log.Debug("changes of the folder were missed", "err", err)
 		case <-e.folded:
 		case <-time.After(lookEvery):
 		}

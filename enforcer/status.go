@@ -207,7 +207,7 @@ func (e *Enforcer) Explain(q ExplainRequest) (Explanation, error) {
 		if err != nil {
 			return x, err
 		}
-		x.Mode, x.Judged, x.Verdict, x.Revision, rule = c.Mode, "kernel", policy.Verdict(d.Verdict).String(), d.Revision, d.Rule
+		x.Mode, x.Judged, x.Verdict, x.Revision, rule = c.Mode, "kernel", d.Verdict.String(), d.Revision, d.Rule
 	case len(set.Rules[q.Workload]) > 0:
 		table, err := policy.Compile(rules, time.Now())
 		if err != nil {

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/docker/docker/client"
+	cerrdefs "github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/bpf"
@@ -147,7 +147,7 @@ func (w *watcher) put(log *slog.Logger, d description) {
 func (w *watcher) inspect(ctx context.Context, log *slog.Logger, id string) {
 	d, err := w.engine.Inspect(ctx, id)
 	switch {
-	case client.IsErrNotFound(err):
+	case cerrdefs.IsNotFound(err):
 		return
 	case err != nil:
 		log.Warn("container not inspected", "err", err)

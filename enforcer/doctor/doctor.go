@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
@@ -177,7 +178,7 @@ func docker(ctx context.Context, address string) []Check {
 func containerChecks(ctx context.Context, api *client.Client, s container.Summary) []Check {
 	name := "container " + strings.TrimPrefix(strings.Join(s.Names, ","), "/")
 	open, err := enforcer.Uncovered(ctx, api, s.ID)
-	if client.IsErrNotFound(err) {
+	if cerrdefs.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
