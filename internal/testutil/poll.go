@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// pollEvery is the pause between two looks.
-const pollEvery = 10 * time.Millisecond
+// The pause between two looks grows, so that what takes long is not slowed
+// down by being looked at.
+const (
+	pollFirst = 5 * time.Millisecond
+	pollMost  = 200 * time.Millisecond
+)
 
 // Poll calls look until it returns nil, ctx ends or the deadline passes, and
 // then returns look's last error.
 func Poll(ctx context.Context, deadline time.Duration, look func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
-	for {
+	for pause := pollFirst; ; pause = min(pause*3/2, pollMost) {
 		err := look()
 		if err == nil {
 			return nil
@@ -23,7 +27,7 @@ func Poll(ctx context.Context, deadline time.Duration, look func() error) error 
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w: %w", ctx.Err(), err)
-		case <-time.After(pollEvery):
+		case <-time.After(pause):
 		}
 	}
 }

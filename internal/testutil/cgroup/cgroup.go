@@ -90,6 +90,40 @@ func Named(t testing.TB, name string) *Group {
 	return g
 }
 
+// Below makes nested cgroups inside the one of a process, such as a
+// container's first, and returns the innermost.
+func Below(t testing.TB, pid int, names ...string) *Group {
+	t.Helper()
+	testutil.Privileged(t)
+	at, err := pathOf(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &Group{Path: at}
+	for _, name := range names {
+		g = g.Child(t, name)
+	}
+	return g
+}
+
+// pathOf is the cgroup of a process.
+func pathOf(pid int) (string, error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return filepath.Join(root, path), nil
+		}
+	}
+	return "", fmt.Errorf("process %d has no cgroup of version 2", pid)
+}
+
 // Child makes a cgroup inside.
 func (g *Group) Child(t testing.TB, name string) *Group {
 	t.Helper()

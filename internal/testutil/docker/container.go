@@ -8,10 +8,10 @@ import (
 	"net/netip"
 	"testing"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
-	"github.com/docker/docker/errdefs"
 	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/docker/go-connections/nat"
 	"github.com/egresswarden/egresswarden/internal/testutil"
@@ -104,7 +104,7 @@ func (c *Container) Remove(t testing.TB) {
 	t.Helper()
 	// Not t.Context, which has ended when cleanups run.
 	err := c.d.Client.ContainerRemove(context.Background(), c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsConflict(err) && !client.IsErrConnectionFailed(err) {
+	if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) && !client.IsErrConnectionFailed(err) {
 		t.Errorf("remove container %s: %v", c.Name, err)
 	}
 }

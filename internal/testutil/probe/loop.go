@@ -2,6 +2,10 @@ package probe
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net/netip"
 	"time"
 )
@@ -40,13 +44,13 @@ func (t *Tally) add(r Result) {
 }
 
 // Loop dials the targets in turn, pausing between rounds, until ctx ends or
-// the number of rounds, if it is not 0, is made.
+// the number of rounds, if it is not 0, is made; at least one is.
 func Loop(ctx context.Context, targets []Target, rounds int, pause, timeout time.Duration) []Tally {
 	all := make([]Tally, len(targets))
 	for i, t := range targets {
 		all[i] = Tally{How: t.How, To: t.To.String(), Errors: map[string]int{}}
 	}
-	for n := 0; ctx.Err() == nil && (rounds == 0 || n < rounds); n++ {
+	for n := 0; n == 0 || ctx.Err() == nil && (rounds == 0 || n < rounds); n++ {
 		for i, t := range targets {
 			all[i].add(Dial(t.How, t.To, timeout))
 		}
@@ -58,4 +62,19 @@ func Loop(ctx context.Context, targets []Target, rounds int, pause, timeout time
 		}
 	}
 	return all
+}
+
+// ParseTallies reads the lines that loop writes.
+func ParseTallies(r io.Reader) ([]Tally, error) {
+	var all []Tally
+	for d := json.NewDecoder(r); ; {
+		var one Tally
+		switch err := d.Decode(&one); {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, fmt.Errorf("parse probe output: %w", err)
+		}
+		all = append(all, one)
+	}
 }

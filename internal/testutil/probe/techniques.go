@@ -29,13 +29,10 @@ var techniques = map[string]technique{
 	"udp_v4_on_v6":         udpV4OnV6,
 }
 
-// Techniques lists the names for Dial of one transport, "tcp" or "udp", that
-// work for the destination.
-func Techniques(transport string, to netip.Addr) []string {
+// Techniques lists the names for Dial of one transport, "tcp" or "udp".
+func Techniques(transport string) []string {
 	names := slices.Sorted(maps.Keys(techniques))
-	return slices.DeleteFunc(names, func(n string) bool {
-		return !strings.HasPrefix(n, transport) || n == "udp_v4_on_v6" && !to.Is4()
-	})
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, transport) })
 }
 
 func tcpConnect(to netip.AddrPort, timeout time.Duration) error {
@@ -52,7 +49,7 @@ func tcpNonblocking(to netip.AddrPort, timeout time.Duration) error {
 		if err := step("fcntl", unix.SetNonblock(s.fd, true)); err != nil {
 			return err
 		}
-		if err := unix.Connect(s.fd, s.addr); err != unix.EINPROGRESS {
+		if err := unix.Connect(s.fd, s.addr); !errors.Is(err, unix.EINPROGRESS) {
 			if err = step("connect", err); err != nil {
 				return err
 			}
@@ -175,7 +172,8 @@ func udpSendmmsg(to netip.AddrPort, timeout time.Duration) error {
 	})
 }
 
-// udpV4OnV6 gives an IPv6 socket an IPv4 address.
+// udpV4OnV6 gives an IPv6 socket an IPv4 address; where there is none to give
+// it is as udpConnected.
 func udpV4OnV6(to netip.AddrPort, timeout time.Duration) error {
 	six := netip.AddrPortFrom(netip.AddrFrom16(to.Addr().As16()), to.Port())
 	return withSocket(six, unix.SOCK_DGRAM, 0, timeout, func(s *socket) error {

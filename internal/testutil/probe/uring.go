@@ -54,12 +54,12 @@ func uringConnect(fd int, to netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Munmap(rings) //nolint:errcheck // nothing to do about it
+	defer unix.Munmap(rings)
 	sqes, err := mapRing(int(ring), uringOffSqes, int(p.sqEntries*uringSqeSize))
 	if err != nil {
 		return err
 	}
-	defer unix.Munmap(sqes) //nolint:errcheck // nothing to do about it
+	defer unix.Munmap(sqes)
 	return uringSubmit(int(ring), &p, rings, sqes, fd, rawSockaddr(to))
 }
 
