@@ -1,0 +1,76 @@
+# Everything a developer does, by name. `make` lists it.
+SHELL := bash -eu -o pipefail
+.DEFAULT_GOAL := help
+export CGO_ENABLED ?= 0
+export GOFLAGS ?= -trimpath
+GO ?= go
+# Of a single package's tests; most need seconds.
+TIMEOUT ?= 20m
+TEST := $(GO) test -count=1 -timeout $(TIMEOUT)
+LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
+BUF := $(GO) tool -modfile=tools/buf/go.mod buf
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Compile the programs into bin/
+	$(GO) build -o bin/ ./cmd/...
+
+.PHONY: generate
+generate: ## Write the generated code: protobuf, the BPF object and its Go
+	scripts/generate.sh
+
+.PHONY: check-generate
+check-generate: ## Fail when the generated code is not what generate writes
+	scripts/check-generate.sh
+
+.PHONY: fmt
+fmt: ## Format Go, C and protobuf
+	$(LINT) fmt
+	clang-format-19 -i bpf/src/*.[ch]
+	$(BUF) format -w
+
+.PHONY: lint
+lint: ## Check Go, the import rules, and the schemas with their history
+	$(GO) vet ./...
+	$(LINT) run
+	$(BUF) lint
+	$(BUF) breaking --against schemas/baseline.binpb
+
+.PHONY: test
+test: build ## All tests; what needs root or Docker with EGW_PRIVILEGED=1
+	$(TEST) -p 1 ./...
+
+.PHONY: test-unit
+test-unit: ## What needs no root, Docker or network, with the race detector
+	CGO_ENABLED=1 EGW_PRIVILEGED= CI= $(TEST) -race ./...
+
+.PHONY: test-bpf
+test-bpf: ## The kernel side, as root
+	EGW_PRIVILEGED=1 $(TEST) ./bpf/...
+
+.PHONY: test-e2e
+test-e2e: ## Whole programs against a Docker engine of their own, as root
+	EGW_PRIVILEGED=1 $(TEST) -v ./e2e/...
+
+.PHONY: bench
+bench: ## Measure, and write docs/BENCHMARKS.md, as root
+	scripts/bench.sh
+
+.PHONY: deps
+deps: ## Install what the build needs (Debian)
+	scripts/deps.sh build
+
+.PHONY: deps-test
+deps-test: ## Install what the tests need besides (Debian)
+	scripts/deps.sh test
+
+.PHONY: deps-dev
+deps-dev: ## Install what generate and fmt need (Debian)
+	scripts/deps.sh dev
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin

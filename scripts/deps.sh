@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs Debian packages, as root: deps.sh build|test|dev.
+# Only the downloads are tried again.
+set -euo pipefail
+
+case "${1:-}" in
+build) packages="git make ca-certificates" ;;
+test) packages="git make gcc libc6-dev docker.io containerd runc iptables iproute2 kmod procps" ;;
+dev) packages="git make clang-19 llvm-19 clang-format-19 protobuf-compiler" ;;
+*)
+	echo "usage: $0 build|test|dev" >&2
+	exit 2
+	;;
+esac
+
+export DEBIAN_FRONTEND=noninteractive
+retry() {
+	local n
+	for n in 1 2 3 4 5; do
+		"$@" && return
+		echo "$0: '$*' failed, attempt $n" >&2
+		sleep $((n * 5))
+	done
+	return 1
+}
+
+retry apt-get -o Acquire::Retries=3 -qq update
+# The tests run an engine of their own: the packaged one need not start.
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d.egw
+chmod +x /usr/sbin/policy-rc.d.egw
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	mv /usr/sbin/policy-rc.d.egw /usr/sbin/policy-rc.d
+	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+else
+	rm -f /usr/sbin/policy-rc.d.egw
+fi
+# shellcheck disable=SC2086 # a list of words
+retry apt-get -qq -y --no-install-recommends install $packages
