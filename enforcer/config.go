@@ -2,7 +2,6 @@ package enforcer
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -139,32 +138,6 @@ func (c Config) unknownMode() policy.Mode {
 func (c Config) settle() time.Duration { return time.Duration(c.SettleSeconds * float64(time.Second)) }
 
 func (c Config) snapshotPath() string { return filepath.Join(c.Data, "snapshot.json") }
-
-// connect gives the event log and what to call after it is closed. A server
-// of ours is started here unless one is given.
-func (c Config) connect(ctx context.Context, server *eventlog.Server, log *slog.Logger) (*eventlog.Log, func() error, error) {
-	none := func() error { return nil }
-	if c.NATS.URL != "" {
-		l, err := eventlog.Connect(ctx, eventlog.Options{
-			URL: c.NATS.URL, TokenFile: c.NATS.TokenFile, CredsFile: c.NATS.CredsFile, CAFile: c.NATS.CAFile,
-			CertFile: c.NATS.CertFile, KeyFile: c.NATS.KeyFile, Name: "egw-enforcer " + c.Host, Log: log,
-		})
-		return l, none, err
-	}
-	own := none
-	if server == nil {
-		s, err := c.StartServer(log)
-		if err != nil {
-			return nil, none, err
-		}
-		server, own = s, s.Close
-	}
-	l, err := eventlog.Connect(ctx, server.Options())
-	if err != nil {
-		return nil, none, errors.Join(err, own())
-	}
-	return l, own, nil
-}
 
 // StartServer starts the host's own NATS server as configured.
 func (c Config) StartServer(log *slog.Logger) (*eventlog.Server, error) {

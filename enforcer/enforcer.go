@@ -38,36 +38,64 @@ type Enforcer struct {
 	pump    pumpStats
 	ledger  ledger
 	foldRev atomic.Uint64
-	skipped atomic.Uint64
+	// skipped is the revision of the last event that could not be read.
+	skipped  atomic.Uint64
+	problems problems
+	// attached is closed when the gate is in force.
+	attached chan struct{}
+	release  func() error
 	// folded tells the importer that the log was folded further.
 	folded chan struct{}
 }
 
 // New opens the gate and puts the last good state of the snapshot into it; it
-// attaches nothing yet.
+// attaches nothing yet. ErrRunning says that another process does so already.
+// Run or Close it.
 func New(cfg Config, log *slog.Logger) (*Enforcer, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	release, err := cfg.lock()
+	if err != nil {
+		return nil, err
+	}
+	e, err := open(cfg, log)
+	if err != nil {
+		return nil, errors.Join(err, release())
+	}
+	e.release = release
+	return e, nil
+}
+
+// gateOptions are the gate's, as configured.
+func (c Config) gateOptions(log *slog.Logger) bpf.Options {
 	o := bpf.DefaultOptions()
-	o.PinDir, o.Log = cfg.Pins, log
-	if cfg.CgroupRoot != "" {
-		o.CgroupRoot = cfg.CgroupRoot
+	o.PinDir, o.Log = c.Pins, log
+	if c.CgroupRoot != "" {
+		o.CgroupRoot = c.CgroupRoot
 	}
-	if cfg.RingBytes != 0 {
-		o.RingBytes = cfg.RingBytes
+	if c.RingBytes != 0 {
+		o.RingBytes = c.RingBytes
 	}
-	if cfg.FlowEntries != 0 {
-		o.FlowEntries = cfg.FlowEntries
+	if c.FlowEntries != 0 {
+		o.FlowEntries = c.FlowEntries
 	}
-	if cfg.TablePrefixes != 0 {
-		o.TablePrefixes = cfg.TablePrefixes
+	if c.TablePrefixes != 0 {
+		o.TablePrefixes = c.TablePrefixes
 	}
+	return o
+}
+
+func open(cfg Config, log *slog.Logger) (*Enforcer, error) {
+	o := cfg.gateOptions(log)
 	gate, err := bpf.Open(o)
 	if err != nil {
 		return nil, fmt.Errorf("open gate: %w", err)
 	}
-	e := &Enforcer{cfg: cfg, log: log, gate: gate, started: time.Now(), boot: gate.Instance(), folded: make(chan struct{}, 1)}
+	e := &Enforcer{
+		cfg: cfg, log: log, gate: gate, started: time.Now(), boot: gate.Instance(),
+		folded: make(chan struct{}, 1), attached: make(chan struct{}),
+	}
 	e.report = newReporter(cfg.Host, log)
 	e.registry = newRegistry(gate, registryOptions{
 		DefaultMode: cfg.defaultMode(), MaxContainers: o.MaxContainers, Log: log, Report: e.report.add,
@@ -98,33 +126,41 @@ func (e *Enforcer) restore() error {
 	return nil
 }
 
+// Close lets go of the gate, which stays at work, and of the locks; Run does
+// so itself.
+func (e *Enforcer) Close() error { return errors.Join(e.gate.Close(), e.release()) }
+
+// Attached is closed when Run has put the gate in force.
+func (e *Enforcer) Attached() <-chan struct{} { return e.attached }
+
 // Run enforces until ctx ends, and leaves the pinned gate at work. The event
 // log is the server, if one is given, else what the configuration names.
 func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error) {
-	defer func() { err = errors.Join(err, e.gate.Close()) }()
+	defer func() { err = errors.Join(err, e.Close()) }()
 	engine, err := newEngine(e.cfg.Docker)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	w := &watcher{engine: engine, registry: e.registry, report: e.report.add, log: e.log, connected: &e.docker, settle: e.cfg.settle()}
+	w := &watcher{
+		engine: engine, registry: e.registry, report: e.report.add, log: e.log, connected: &e.docker, settle: e.cfg.settle(),
+		problem: func(err error) { e.problems.set("docker", err) },
+	}
 	if err := e.attach(ctx, w); err != nil {
 		return err
 	}
+	close(e.attached)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return w.run(ctx) })
+	g.Go(func() error { return e.watchGate(ctx) })
 	g.Go(func() error { return e.keepSnapshot(ctx) })
 	g.Go(func() error { return e.expire(ctx) })
 	g.Go(func() error { return e.sweep(ctx) })
 	g.Go(func() error { return e.withEventLog(ctx, server) })
-	err = g.Wait()
-	if saveErr := e.saveSnapshot(); saveErr != nil {
-		err = errors.Join(err, saveErr)
+	if err = g.Wait(); errors.Is(err, context.Canceled) {
+		err = nil
 	}
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return errors.Join(err, e.saveSnapshot())
 }
 
 // attach puts the gate in force: on the first start after Docker's list, so
@@ -152,23 +188,4 @@ func (e *Enforcer) syncOnce(ctx context.Context, w *watcher) {
 	if err := w.resync(ctx); err != nil {
 		e.log.Warn("docker does not answer, the snapshot is enforced", "err", err)
 	}
-}
-
-// withEventLog connects and runs all that needs the event log.
-func (e *Enforcer) withEventLog(ctx context.Context, server *eventlog.Server) error {
-	log, own, err := e.cfg.connect(ctx, server, e.log)
-	if err != nil {
-		return fmt.Errorf("event log: %w", err)
-	}
-	e.events.Store(log)
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.report.run(ctx, log) })
-	g.Go(func() error { return e.runPump(ctx, log) })
-	g.Go(func() error { return e.follow(ctx, log) })
-	g.Go(func() error { return e.watchFolder(ctx, log) })
-	g.Go(func() error { return e.answer(ctx, log) })
-	g.Go(func() error { return e.heartbeat(ctx) })
-	err = g.Wait()
-	log.Close()
-	return errors.Join(err, own())
 }

@@ -34,6 +34,8 @@ type Container struct {
 	Workload string      `json:"workload"`
 	Index    uint32      `json:"index"`
 	Label    policy.Mode `json:"label"`
+	// Labelled is false where Label is the configured default.
+	Labelled bool        `json:"labelled,omitempty"`
 	Mode     policy.Mode `json:"mode"`
 	NoDNS    bool        `json:"no_dns,omitempty"`
 	HostNet  bool        `json:"host_network,omitempty"`
@@ -137,6 +139,7 @@ func (r *registry) Put(d description) error {
 	wish, problem := parseLabels(d.Labels, r.DefaultMode)
 	c.Name, c.Image, c.Running, c.missing = d.Name, d.Image, d.Running, time.Time{}
 	c.Workload, c.Label, c.NoDNS = workloadName(wish, d.Labels, d.Name), wish.Mode, wish.NoDNS
+	_, c.Labelled = d.Labels[labelMode]
 	r.noteProblem(c, problem)
 	if d.Detail != nil {
 		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail), true

@@ -3,9 +3,11 @@ package enforcer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/egresswarden/egresswarden/eventlog"
@@ -103,15 +105,48 @@ type Explanation struct {
 // ErrNoWorkload is a workload that this host does not know.
 var ErrNoWorkload = fmt.Errorf("no such workload on this host: %w", eventlog.ErrNotFound)
 
-// answer serves questions until ctx ends.
+// answer serves questions until ctx ends. Afterwards no handler runs, so that
+// the gate can be closed.
 func (e *Enforcer) answer(ctx context.Context, log *eventlog.Log) error {
+	d := &door{}
+	defer d.close()
 	for name, fn := range map[string]eventlog.Handler{AskStatus: e.answerStatus, AskExplain: e.answerExplain} {
-		if _, err := log.Handle(e.cfg.Host, name, fn); err != nil {
+		err := e.untilItWorks(ctx, func() error {
+			_, err := log.Handle(e.cfg.Host, name, d.guard(fn))
+			return err
+		})
+		if err != nil {
 			return err
 		}
 	}
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+// door lets handlers in until it is closed.
+type door struct {
+	mu     sync.RWMutex
+	closed bool
+}
+
+var errEnding = errors.New("the enforcer is ending")
+
+func (d *door) guard(fn eventlog.Handler) eventlog.Handler {
+	return func(ctx context.Context, request []byte) ([]byte, error) {
+		d.mu.RLock()
+		defer d.mu.RUnlock()
+		if d.closed {
+			return nil, errEnding
+		}
+		return fn(ctx, request)
+	}
+}
+
+// close returns when nobody is inside any more.
+func (d *door) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.closed = true
 }
 
 func (e *Enforcer) answerStatus(context.Context, []byte) ([]byte, error) {
@@ -135,7 +170,7 @@ func (e *Enforcer) Status() Status {
 	s := Status{
 		Host: e.cfg.Host, Version: version.String(), Started: e.started, Docker: e.docker.Load(), Enforcing: e.gate.Attached(),
 		Revision: e.foldRev.Load(), UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
-		UnknownCounter: e.counters(0),
+		UnknownCounter: e.counters(0), Problems: e.problems.list(),
 	}
 	var err error
 	if s.BirthsKnown, s.BirthsUnknown, err = e.gate.Births(); err != nil {
@@ -175,12 +210,18 @@ func (e *Enforcer) counters(index uint32) Counters {
 func (r *registry) workload(c Container) *WorkloadStatus {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	w := &WorkloadStatus{Workload: c.Workload, Mode: c.Mode, ModeFrom: "label"}
+	w := &WorkloadStatus{Workload: c.Workload, Mode: c.Mode, ModeFrom: "default"}
+	if c.Labelled {
+		w.ModeFrom = "label"
+	}
 	if _, ok := r.desired.Modes[c.Workload]; ok {
 		w.ModeFrom = "operator"
 	}
 	if c.Problem != "" {
 		w.ModeFrom = "invalid label"
+	}
+	if c.Workload == "" {
+		w.ModeFrom = "a former enforcer"
 	}
 	if sl, ok := r.slots.byName[c.Workload]; ok {
 		w.Rules, w.Revision = len(sl.rules), sl.revision
@@ -196,31 +237,55 @@ func (e *Enforcer) Explain(q ExplainRequest) (Explanation, error) {
 	set := e.registry.Desired()
 	rules := slices.Concat(set.Rules[q.Workload], set.Rules[policy.Everyone])
 	c, known := e.registry.ofWorkload(q.Workload)
-	var rule uint32
-	switch {
-	case known && c.Mode == policy.ModeAllow:
-		x.Mode, x.Judged, x.Verdict = c.Mode, "kernel", policy.VerdictAllow.String()
-		x.RuleText = "mode allow: nothing is judged"
-		return x, nil
-	case known:
-		d, err := e.gate.Judge(c.Index, q.Dst, q.Proto, q.Port)
-		if err != nil {
-			return x, err
+	if !known {
+		if len(set.Rules[q.Workload]) == 0 {
+			return x, fmt.Errorf("%w: %q", ErrNoWorkload, q.Workload)
 		}
-		x.Mode, x.Judged, x.Verdict, x.Revision, rule = c.Mode, "kernel", d.Verdict.String(), d.Revision, d.Rule
-	case len(set.Rules[q.Workload]) > 0:
-		table, err := policy.Compile(rules, time.Now())
-		if err != nil {
-			return x, err
-		}
-		verdict, match := policy.Judge(table, policy.ModeBlock, policy.Request{Dst: q.Dst, Proto: q.Proto, Port: q.Port})
-		x.Mode, x.Judged, x.Verdict, rule = policy.ModeBlock, "policy", verdict.String(), match.Rule
 		x.Revision = max(set.Revision[q.Workload], set.Revision[policy.Everyone])
-	default:
-		return x, fmt.Errorf("%w: %q", ErrNoWorkload, q.Workload)
+		return x, x.compiled(rules, q)
 	}
-	x.name(rule, rules)
+	d, err := e.gate.Judge(c.Index, q.Dst, q.Proto, q.Port)
+	if err != nil {
+		return x, err
+	}
+	x.Mode, x.Judged, x.Revision = c.Mode, "kernel", d.Revision
+	x.decide(d.Verdict, d.Rule, slices.Concat(e.registry.live(q.Workload), rules))
 	return x, nil
+}
+
+// compiled judges where no container of the workload is, as block would.
+func (x *Explanation) compiled(rules []policy.Rule, q ExplainRequest) error {
+	table, err := policy.Compile(rules, time.Now())
+	if err != nil {
+		return err
+	}
+	verdict, match := policy.Judge(table, policy.ModeBlock, policy.Request{Dst: q.Dst, Proto: q.Proto, Port: q.Port})
+	x.Mode, x.Judged = policy.ModeBlock, "policy"
+	x.decide(verdict, match.Rule, rules)
+	return nil
+}
+
+// decide notes the verdict and what it is from.
+func (x *Explanation) decide(verdict policy.Verdict, rule uint32, rules []policy.Rule) {
+	x.Verdict = verdict.String()
+	switch {
+	case verdict != policy.VerdictNone:
+		x.name(rule, rules)
+	case x.Mode == policy.ModeAllow:
+		x.RuleText = "mode allow: nothing is judged"
+	default:
+		x.RuleText = "loopback: it cannot leave the container, and is not judged"
+	}
+}
+
+// live are the rules that a workload's table in force was compiled from.
+func (r *registry) live(workload string) []policy.Rule {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if sl, ok := r.slots.byName[workload]; ok {
+		return sl.rules
+	}
+	return nil
 }
 
 // name puts the rule that decided into words.

@@ -32,6 +32,8 @@ type watcher struct {
 	connected *atomic.Bool
 	settle    time.Duration
 	root      string
+	// problem, if set, is told how the connection to Docker stands.
+	problem func(error)
 }
 
 // run follows Docker until ctx ends. Whenever the stream breaks, it opens a new
@@ -44,11 +46,13 @@ func (w *watcher) run(ctx context.Context) error {
 				w.report(hostEvent{Kind: "docker.back", Severity: "info", Message: "docker answers again, its containers are compared"})
 			}
 			wait, lost = reconnectMin, false
+			w.stands(nil)
 		})
 		if ctx.Err() != nil {
 			break
 		}
 		w.connected.Store(false)
+		w.stands(err)
 		if !lost {
 			w.report(warn("docker.lost", "docker's events are away, running containers stay judged", err))
 		}
@@ -60,6 +64,12 @@ func (w *watcher) run(ctx context.Context) error {
 		wait = min(2*wait, reconnectMax)
 	}
 	return ctx.Err()
+}
+
+func (w *watcher) stands(err error) {
+	if w.problem != nil {
+		w.problem(err)
+	}
 }
 
 // follow opens the event stream, then lists, and compares from time to time,
