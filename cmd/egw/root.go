@@ -29,11 +29,13 @@ type app struct {
 	creds   string
 	tls     struct{ ca, cert, key string }
 	started bool // a command's own code has begun: its errors are no usage errors
+	endless bool // the command ends by a signal alone, which is no interruption
 }
 
 // commands are all there are, in the order of the help.
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
+		upCommand(a),
 		statusCommand(a),
 		workloadsCommand(a),
 		explainCommand(a),
@@ -60,10 +62,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(stri
 func (a *app) run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what does not end
 	root := rootCommand(a)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil && !a.endless {
 		return exitInterrupted
 	}
 	if err != nil {
