@@ -59,6 +59,10 @@ test-e2e: ## Whole programs against a Docker engine of their own, as root
 bench: ## Measure, and write docs/BENCHMARKS.md, as root
 	scripts/bench.sh
 
+.PHONY: up
+up: build ## Run all of one host, as root: gate, event log and learner
+	$(if $(filter-out 0,$(shell id -u)),sudo )bin/egw up $(ARGS)
+
 .PHONY: deps
 deps: ## Install what the build needs (Debian)
 	scripts/deps.sh build

@@ -5,7 +5,7 @@ set -euo pipefail
 
 case "${1:-}" in
 build) packages="git make ca-certificates" ;;
-test) packages="git make gcc libc6-dev docker.io containerd runc iptables iproute2 kmod procps" ;;
+test) packages="git make gcc libc6-dev docker.io containerd runc apparmor iptables iproute2 kmod procps" ;;
 dev) packages="git make clang-19 llvm-19 clang-format-19 protobuf-compiler" ;;
 *)
 	echo "usage: $0 build|test|dev" >&2
@@ -26,13 +26,10 @@ retry() {
 
 retry apt-get -o Acquire::Retries=3 -qq update
 # The tests run an engine of their own: the packaged one need not start.
-printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d.egw
-chmod +x /usr/sbin/policy-rc.d.egw
 if [ ! -e /usr/sbin/policy-rc.d ]; then
-	mv /usr/sbin/policy-rc.d.egw /usr/sbin/policy-rc.d
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod +x /usr/sbin/policy-rc.d
 	trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-else
-	rm -f /usr/sbin/policy-rc.d.egw
 fi
 # shellcheck disable=SC2086 # a list of words
 retry apt-get -qq -y --no-install-recommends install $packages

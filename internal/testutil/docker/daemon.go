@@ -107,6 +107,8 @@ func (d *Daemon) startDocker(ctx context.Context) (err error) {
 		"--pidfile", filepath.Join(runDir, "docker.pid"),
 		"--containerd", filepath.Join(runDir, "containerd.sock"),
 		"--host", "unix://"+d.Socket,
+		// Works with systemd and without.
+		"--exec-opt", "native.cgroupdriver=cgroupfs",
 		"--bip", bridgeAddress, "--default-address-pool", networkPool, "--dns", nameServer)
 	if err != nil {
 		return err
