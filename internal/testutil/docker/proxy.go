@@ -3,6 +3,8 @@ package docker
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -29,6 +31,7 @@ func (d *Daemon) NewProxy(t testing.TB, socket string) *Proxy {
 	t.Helper()
 	p := &Proxy{Socket: socket, upstream: &httputil.ReverseProxy{
 		FlushInterval: -1, // events are passed on as they come
+		ErrorLog:      log.New(io.Discard, "", 0),
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "docker"
 		},
