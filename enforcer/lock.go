@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrRunning: another enforcer has the data folder or the gate.
+// ErrRunning says that another enforcer has the data folder or the gate.
 var ErrRunning = errors.New("another enforcer is running there")
 
 // locksDir holds a lock for each gate: a BPF file system has no files.
