@@ -150,27 +150,30 @@ func address(a netip.Addr) []byte {
 	return a.AsSlice()
 }
 
-// sweep closes the window of the flow table every second.
+// sweep closes the window of the flow table every second, and goes on as soon
+// as there is room where the ring could not take all.
 func (e *Enforcer) sweep(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
 	ring := e.gate.Ring()
 	var told bpf.Position
+	wait := time.NewTimer(sweepEvery)
+	defer wait.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
-			res, err := e.gate.Sweep()
-			if err != nil {
-				e.log.Error("flow table not swept, counts stay in the kernel", "err", err)
-				continue
-			}
+		case <-wait.C:
+		}
+		res, err := e.gate.Sweep()
+		wait.Reset(sweepEvery)
+		switch {
+		case err != nil:
+			e.log.Error("flow table not swept, counts stay in the kernel", "err", err)
+		case res.RingFull:
+			wait.Reset(commitEvery)
+		case res.Left == 0 && ring.Next() >= told:
 			// What the sweep before this one told has its name once it is read.
-			if res.Left == 0 && !res.RingFull && ring.Next() >= told {
-				e.registry.Swept()
-				told = ring.Committed() + ring.Pending()
-			}
+			e.registry.Swept()
+			told = ring.Committed() + ring.Pending()
 		}
 	}
 }
