@@ -40,8 +40,8 @@ lint: ## Check Go, the import rules, and the schemas with their history
 	$(BUF) breaking --against schemas/baseline.binpb
 
 .PHONY: test
-test: build ## All tests; what needs root or Docker with EGW_PRIVILEGED=1
-	$(TEST) -p 1 ./...
+test: deps-test build ## Install what is missing and run all tests, as root
+	EGW_PRIVILEGED=1 $(TEST) -p 1 ./...
 
 .PHONY: test-unit
 test-unit: ## What needs no root, Docker or network, with the race detector
@@ -60,8 +60,8 @@ bench: ## Measure, and write docs/BENCHMARKS.md, as root
 	scripts/bench.sh
 
 .PHONY: up
-up: build ## Run all of one host, as root: gate, event log and learner
-	$(if $(filter-out 0,$(shell id -u)),sudo )bin/egw up $(ARGS)
+up: build ## Install what is missing and run all of one host, as root
+	scripts/up.sh $(ARGS)
 
 .PHONY: deps
 deps: ## Install what the build needs (Debian)
