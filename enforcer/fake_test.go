@@ -187,7 +187,7 @@ func (f *fakeEngine) set(list []description, fail error) {
 	f.list, f.fail = list, fail
 }
 
-func eventually(t *testing.T, what string, look func() bool) {
+func eventually(t testing.TB, what string, look func() bool) {
 	t.Helper()
 	testutil.Eventually(t, what, func() error {
 		if look() {
