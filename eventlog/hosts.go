@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -39,7 +40,7 @@ func (l *Log) append(ctx context.Context, m *nats.Msg, stream string, opts ...je
 			return ack.Sequence, nil
 		case isWrongSequence(err):
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, ErrStale)
-		case apiCode(err) != 0 && !isFull(err):
+		case apiCode(err) != 0 && !isFull(err), errors.Is(err, nats.ErrMaxPayload):
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, err)
 		case l.nc.IsClosed():
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, ErrClosed)

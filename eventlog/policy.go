@@ -78,6 +78,12 @@ func (l *Log) PolicyEvents(ctx context.Context, from uint64, follow bool) iter.S
 	}
 }
 
+// PolicyRevision is the revision of the last event of the policy log.
+func (l *Log) PolicyRevision(ctx context.Context) (uint64, error) {
+	state, err := l.streamState(ctx, schemas.StreamPolicy)
+	return state.LastSeq, err
+}
+
 func decodePolicy(e entry) (PolicyEntry, error) {
 	var event schemas.PolicyEvent
 	if err := schemas.UnmarshalJSON(e.Data(), &event); err != nil {

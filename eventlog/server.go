@@ -20,7 +20,9 @@ const (
 	syncInterval  = time.Second
 	healthEvery   = time.Second
 	maxMemory     = 256 << 20
-	maxStore      = 1 << 60 // the streams have their own bounds
+	maxPayload    = 8 << 20         // an import is one event: some 60,000 rules
+	maxPending    = 64 * maxPayload // as many as a reader asks for at once
+	maxStore      = 1 << 60         // the streams have their own bounds
 	serverName    = "egresswarden"
 	storeLockName = "egresswarden.lock"
 )
@@ -103,7 +105,7 @@ func serverConfig(o ServerOptions) (*server.Options, error) {
 	c := &server.Options{
 		ServerName: serverName, DontListen: true, NoSigs: true,
 		JetStream: true, StoreDir: o.Dir, SyncInterval: syncInterval,
-		JetStreamMaxMemory: maxMemory, JetStreamMaxStore: maxStore,
+		JetStreamMaxMemory: maxMemory, JetStreamMaxStore: maxStore, MaxPayload: maxPayload, MaxPending: maxPending,
 	}
 	if o.Listen == "" {
 		return c, nil
