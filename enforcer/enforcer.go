@@ -33,11 +33,10 @@ type Enforcer struct {
 	started  time.Time
 	boot     string
 
-	docker  atomic.Bool
-	events  atomic.Pointer[eventlog.Log]
-	pump    pumpStats
-	ledger  ledger
-	foldRev atomic.Uint64
+	docker atomic.Bool
+	events atomic.Pointer[eventlog.Log]
+	pump   pumpStats
+	ledger ledger
 	// skipped is the revision of the last event that could not be read.
 	skipped  atomic.Uint64
 	problems problems
@@ -121,7 +120,7 @@ func (e *Enforcer) restore() error {
 		e.report.add(warn("snapshot.unreadable", "snapshot cannot be read, containers are unknown until docker tells", err))
 		return nil
 	}
-	e.foldRev.Store(snap.Fold)
+	e.ledger.stand(snap.Fold, snap.Mark)
 	e.registry.restore(snap)
 	return nil
 }

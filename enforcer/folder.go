@@ -52,6 +52,7 @@ func readFolder(dir string) ([]ruleFile, error) {
 		files = append(files, readRuleFile(dir, path))
 		return nil
 	})
+	markDoubles(files)
 	if errors.Is(err, fs.ErrNotExist) && len(files) == 0 {
 		if _, statErr := os.Stat(dir); errors.Is(statErr, fs.ErrNotExist) {
 			return nil, nil
@@ -61,6 +62,22 @@ func readFolder(dir string) ([]ruleFile, error) {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
 	return files, nil
+}
+
+// markDoubles makes a second file for one policy an error: *.rules and
+// %2A.rules are both of everyone.
+func markDoubles(files []ruleFile) {
+	first := map[string]string{}
+	for i, f := range files {
+		if f.Policy == "" {
+			continue
+		}
+		if other, ok := first[f.Policy]; ok {
+			files[i].Err = fmt.Errorf("%s: the policy %s has the file %s already", f.Path, f.Policy, other)
+			continue
+		}
+		first[f.Policy] = f.Path
+	}
 }
 
 func readRuleFile(dir, path string) ruleFile {

@@ -10,8 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // ledger is this host's fold of the policy log, shared by the follower that
@@ -19,8 +22,33 @@ import (
 type ledger struct {
 	mu    sync.Mutex
 	state *policy.State
-	// lost is true while the log is shorter than what is enforced here.
+	at    standing
+	// lost is true while the log is not the one that is enforced here.
 	lost atomic.Bool
+}
+
+// standing is how far the policy log is in force here.
+type standing struct {
+	revision uint64
+	// mark tells the event at the revision from that of another log.
+	mark string
+}
+
+func (l *ledger) standing() standing {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.at
+}
+
+func (l *ledger) stand(revision uint64, mark string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.at = standing{revision, mark}
+}
+
+// markOf is what no other event at the same revision of another log has.
+func markOf(e *schemas.PolicyEvent) string {
+	return fmt.Sprintf("%d %s %s", e.GetTimeNs(), e.GetPolicy(), e.GetActor())
 }
 
 // read looks at the fold; ok is false before there is one.
@@ -44,11 +72,9 @@ func (l *ledger) put(s *policy.State) {
 // breaks off it folds anew; what was applied last stays in force meanwhile.
 func (e *Enforcer) follow(ctx context.Context, log *eventlog.Log) error {
 	for wait := reconnectMin; ctx.Err() == nil; wait = min(2*wait, reconnectMax) {
-		err := e.followOnce(ctx, log)
-		if err == nil {
-			wait = reconnectMin
-		} else if ctx.Err() == nil {
-			e.report.add(warn("policylog.unreadable", "the policy log cannot be read, the last good policy stays", err))
+		err := e.followOnce(ctx, log, func() { wait = reconnectMin })
+		if ctx.Err() == nil && e.problems.set("policy log", err) && err != nil && !errors.Is(err, errLost) {
+			e.report.add(warn("policylog.unreadable", "the policy log cannot be followed, the last good policy stays", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -58,18 +84,45 @@ func (e *Enforcer) follow(ctx context.Context, log *eventlog.Log) error {
 	return ctx.Err()
 }
 
-func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log) error {
-	state, err := e.fold(ctx, log)
+// followOnce returns nil when the log is to be folded anew. It calls up when
+// the log is in force.
+func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log, up func()) error {
+	f, err := e.fold(ctx, log)
+	if errors.Is(err, eventlog.ErrNotFound) && e.ledger.standing().revision > 0 {
+		err = nil // the stream is gone: as an empty log
+	}
 	if err != nil {
 		return err
 	}
-	if e.isLost(state) {
-		return e.waitForLog(ctx, log)
+	if err := e.checkLost(f); err != nil {
+		return err
 	}
-	set := policies(state)
-	e.ledger.put(state)
-	e.put(set, state.Revision(), nil)
-	for entry, err := range log.PolicyEvents(ctx, state.Revision()+1, true) {
+	set := policies(f.state)
+	e.ledger.put(f.state)
+	e.put(set, standing{f.state.Revision(), f.last}, nil)
+	e.problems.set("policy log", nil)
+	up()
+	return e.followOn(ctx, log, set, f.state.Revision())
+}
+
+// followOn takes what is appended, as long as the log does not shrink.
+func (e *Enforcer) followOn(ctx context.Context, log *eventlog.Log, set policySet, from uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer cancel()
+		return e.watchShrink(ctx, log)
+	})
+	g.Go(func() error {
+		defer cancel()
+		return e.takeAll(ctx, log, set, from)
+	})
+	return g.Wait()
+}
+
+func (e *Enforcer) takeAll(ctx context.Context, log *eventlog.Log, set policySet, from uint64) error {
+	for entry, err := range log.PolicyEvents(ctx, from+1, true) {
 		if errors.Is(err, eventlog.ErrMessage) {
 			e.skip(entry.Revision, err)
 			continue
@@ -82,53 +135,87 @@ func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log) error {
 	return nil
 }
 
+// shrinkEvery is how often the length of the log is looked at.
+var shrinkEvery = 2 * time.Second
+
+// watchShrink returns when the log has become shorter than what was folded: a
+// reader behind its end would wait for ever.
+func (e *Enforcer) watchShrink(ctx context.Context, log *eventlog.Log) error {
+	tick := time.NewTicker(shrinkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		at := e.ledger.standing().revision
+		end, err := log.PolicyRevision(ctx)
+		if errors.Is(err, eventlog.ErrNotFound) || err == nil && end < at {
+			return nil
+		}
+	}
+}
+
+// folding is the log as it stands.
+type folding struct {
+	state *policy.State
+	// last and stood are the marks of the last event, and of the one at the
+	// revision that is in force here.
+	last, stood string
+}
+
 // fold reads the log as it stands.
-func (e *Enforcer) fold(ctx context.Context, log *eventlog.Log) (*policy.State, error) {
-	state := policy.NewState()
+func (e *Enforcer) fold(ctx context.Context, log *eventlog.Log) (folding, error) {
+	f := folding{state: policy.NewState()}
+	at := e.ledger.standing().revision
 	for entry, err := range log.PolicyEvents(ctx, 0, false) {
 		if errors.Is(err, eventlog.ErrMessage) {
 			e.skip(entry.Revision, err)
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return f, err
 		}
-		state.Apply(entry.Revision, entry.Event)
+		f.state.Apply(entry.Revision, entry.Event)
+		f.last = markOf(entry.Event)
+		if entry.Revision == at {
+			f.stood = f.last
+		}
 	}
-	return state, nil
+	return f, ctx.Err()
 }
 
-// skip tells of an event that nobody can read: it changes nothing anywhere.
+// skip tells, once, of an event that nobody can read: it changes nothing
+// anywhere.
 func (e *Enforcer) skip(revision uint64, err error) {
-	e.skipped.Add(1)
+	if revision <= e.skipped.Load() {
+		return
+	}
+	e.skipped.Store(revision)
 	e.report.add(hostEvent{Kind: "policy.unreadable", Severity: "error", Message: "an event of the policy log cannot be read and has no effect", Revision: revision, Err: err.Error()})
 }
 
-// isLost tells whether the log is shorter than what is enforced here: it was
-// wiped, or is another one.
-func (e *Enforcer) isLost(state *policy.State) bool {
-	lost := state.Revision() < e.foldRev.Load()
-	if lost && !e.ledger.lost.Swap(true) {
-		e.report.add(hostEvent{
-			Kind: "policylog.lost", Severity: "error", Revision: e.foldRev.Load(),
-			Message: "the policy log is shorter than what is enforced here: the last good revision stays in force; restore the log, or remove the snapshot and restart to accept the new one",
-			Detail:  map[string]string{"log_revision": strconv.FormatUint(state.Revision(), 10)},
-		})
-	}
-	if !lost && e.ledger.lost.Swap(false) {
-		e.report.add(hostEvent{Kind: "policylog.back", Severity: "info", Message: "the policy log is back", Revision: state.Revision()})
-	}
-	return lost
-}
+var errLost = errors.New("the policy log is not the one that is enforced here: the last good revision stays in force; restore the log, or remove the snapshot and restart to accept the new one")
 
-// waitForLog gives a lost log time to be restored.
-func (e *Enforcer) waitForLog(ctx context.Context, _ *eventlog.Log) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(2 * time.Second):
+// checkLost is an error when the log is shorter than what is enforced here, or
+// another one: it was wiped.
+func (e *Enforcer) checkLost(f folding) error {
+	at := e.ledger.standing()
+	lost := f.state.Revision() < at.revision || at.mark != "" && f.stood != at.mark
+	if !lost {
+		if e.ledger.lost.Swap(false) {
+			e.report.add(hostEvent{Kind: "policylog.back", Severity: "info", Message: "the policy log is back", Revision: f.state.Revision()})
+		}
 		return nil
 	}
+	if !e.ledger.lost.Swap(true) {
+		e.report.add(hostEvent{
+			Kind: "policylog.lost", Severity: "error", Revision: at.revision, Message: "the policy log is lost", Err: errLost.Error(),
+			Detail: map[string]string{"log_revision": strconv.FormatUint(f.state.Revision(), 10)},
+		})
+	}
+	return fmt.Errorf("%w (in force is %d, the log ends at %d)", errLost, at.revision, f.state.Revision())
 }
 
 // take folds one event and puts what it changed in force.
@@ -150,10 +237,10 @@ func (e *Enforcer) take(set *policySet, entry eventlog.PolicyEntry) {
 		})
 	}
 	if len(out.Changes) == 0 {
-		e.foldRev.Store(entry.Revision)
+		e.ledger.stand(entry.Revision, markOf(entry.Event))
 		return
 	}
-	e.put(*set, entry.Revision, touched(out))
+	e.put(*set, standing{entry.Revision, markOf(entry.Event)}, touched(out))
 }
 
 // touched are the policies that an event changed.
@@ -166,9 +253,9 @@ func touched(out policy.Outcome) map[string]bool {
 }
 
 // put makes a set live and tells it.
-func (e *Enforcer) put(set policySet, revision uint64, touched map[string]bool) {
+func (e *Enforcer) put(set policySet, at standing, touched map[string]bool) {
 	changed, err := e.registry.setPolicies(set, touched, time.Now())
-	e.foldRev.Store(revision)
+	e.ledger.stand(at.revision, at.mark)
 	select {
 	case e.folded <- struct{}{}:
 	default:
@@ -185,7 +272,7 @@ func (e *Enforcer) applied(changed []string, by string, err error) {
 		return
 	}
 	e.report.add(hostEvent{
-		Kind: "policy.applied", Severity: "info", Message: "policies are in force", Revision: e.foldRev.Load(),
+		Kind: "policy.applied", Severity: "info", Message: "policies are in force", Revision: e.ledger.standing().revision,
 		Detail: map[string]string{"workloads": listed(changed), "by": by},
 	})
 }

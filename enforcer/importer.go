@@ -3,7 +3,6 @@ package enforcer
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -28,7 +27,7 @@ func (e *Enforcer) watchFolder(ctx context.Context, log *eventlog.Log) error {
 		return err
 	}
 	defer notify.Close()
-	im := importer{Enforcer: e, eventlog: log, told: map[string]string{}}
+	im := newImporter(e, log)
 	for {
 		im.look(ctx, notify)
 		select {
@@ -45,18 +44,17 @@ func (e *Enforcer) watchFolder(ctx context.Context, log *eventlog.Log) error {
 	}
 }
 
-// importer remembers what it has told, so that an error is told once.
-type importer struct {
-	*Enforcer
-	eventlog *eventlog.Log
-	told     map[string]string
-}
+// settleMost bounds the wait for a writer that never is.
+const settleMost = 2 * time.Second
 
 // settle waits until a writer is done: an editor makes several changes.
 func (im *importer) settle(ctx context.Context, notify *fsnotify.Watcher) {
+	end := time.After(settleMost)
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-end:
 			return
 		case <-notify.Events:
 		case <-time.After(50 * time.Millisecond):
@@ -71,7 +69,11 @@ func (im *importer) look(ctx context.Context, notify *fsnotify.Watcher) {
 		return
 	}
 	watchFolders(notify, im.cfg.Policies)
-	files, err := readFolder(im.cfg.Policies)
+	im.lookAt(ctx, time.Now())
+}
+
+func (im *importer) lookAt(ctx context.Context, now time.Time) {
+	files, err := im.read()
 	im.tell("", im.cfg.Policies, err)
 	if err != nil {
 		return
@@ -79,45 +81,19 @@ func (im *importer) look(ctx context.Context, notify *fsnotify.Watcher) {
 	for _, f := range files {
 		im.tell(f.Policy, f.Path, f.Err)
 	}
-	for _, f := range im.pending(files) {
-		im.tell(f.Policy, f.Path+" import", im.append(ctx, f))
+	for _, f := range append(im.changed(files), im.removed(files, now)...) {
+		err := im.append(ctx, f)
+		if err == nil {
+			im.seen[f.Policy] = f.SHA256
+		}
+		im.tell(f.Policy, f.Path+" import", err)
 	}
-}
-
-// pending are the files that differ from what the log last imported, and those
-// that it imported from here and that are gone.
-func (im *importer) pending(files []ruleFile) []ruleFile {
-	var out []ruleFile
-	im.ledger.read(func(state *policy.State) {
-		present := map[string]bool{}
-		for _, f := range files {
-			present[f.Policy] = true
-			if f.Err == nil && state.Imported(f.Policy).SHA256 != f.SHA256 {
-				f.last = state.LastSequence(f.Policy)
-				out = append(out, f)
-			}
-		}
-		for _, name := range state.Policies() {
-			if was := state.Imported(name); was.SHA256 != "" && !present[name] && im.ours(was.File) {
-				out = append(out, ruleFile{Policy: name, Path: was.File, last: state.LastSequence(name)})
-			}
-		}
-	})
-	return out
 }
 
 // tell reports an error of a file when it is new.
 func (im *importer) tell(name, path string, err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
-	}
-	if im.told[path] == text {
-		return
-	}
-	im.told[path] = text
-	if err != nil {
-		im.report.add(hostEvent{Kind: "policy.invalid", Severity: "error", Policy: name, Workload: name, Err: text, Message: "an allow-list is not imported, the last good one stays"})
+	if im.problems.set("allow-list "+path, err) && err != nil {
+		im.report.add(hostEvent{Kind: "policy.invalid", Severity: "error", Policy: name, Workload: name, Err: err.Error(), Message: "an allow-list is not imported, the last good one stays"})
 	}
 }
 
@@ -128,7 +104,7 @@ func (im *importer) append(ctx context.Context, f ruleFile) error {
 		TimeNs: time.Now().UnixNano(), Actor: "host " + im.cfg.Host, Policy: f.Policy, BasedOn: f.last,
 		Reason: "the file changed",
 		Change: &schemas.PolicyEvent_RulesImported{RulesImported: &schemas.RulesImported{
-			Rules: policy.WireRules(f.Rules), File: f.Path, Sha256: f.SHA256, FromFile: true,
+			Rules: policy.WireRules(f.Rules), File: im.cfg.Host + ":" + f.Path, Sha256: f.SHA256, FromFile: true,
 		}},
 	}
 	if f.SHA256 == "" {
@@ -139,11 +115,4 @@ func (im *importer) append(ctx context.Context, f ruleFile) error {
 		return nil
 	}
 	return err
-}
-
-// ours tells whether a file of an import belongs to this host's folder: another
-// host's files are not removed here.
-func (im *importer) ours(file string) bool {
-	rel, err := filepath.Rel(im.cfg.Policies, file)
-	return err == nil && filepath.IsLocal(rel)
 }

@@ -247,7 +247,19 @@ func (r *registry) setPolicies(set policySet, touched map[string]bool, now time.
 	defer r.mu.Unlock()
 	r.desired, r.folded = set, true
 	r.touch()
-	changed, errs := r.slots.refresh(set, touched, now, r.refused)
+	return r.enforce(touched, now)
+}
+
+// refresh puts in force what is desired already, when time has changed it.
+func (r *registry) refresh(now time.Time) ([]string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changed, errs := r.slots.refresh(r.desired, nil, now, r.refused)
+	return changed, errors.Join(errs...)
+}
+
+func (r *registry) enforce(touched map[string]bool, now time.Time) ([]string, error) {
+	changed, errs := r.slots.refresh(r.desired, touched, now, r.refused)
 	for _, c := range r.containers {
 		// One without a workload was never described to us: what the kernel
 		// holds for it is right until it is.

@@ -77,10 +77,26 @@ func (r *reporter) run(ctx context.Context, log *eventlog.Log) error {
 				return err
 			}
 		}
-		if n := r.dropped.Swap(0); n > 0 {
-			r.add(hostEvent{Kind: "hostevents.dropped", Severity: "error", Message: "host events were lost while the event log was away", Count: n})
+		if err := r.tellDropped(ctx, log); err != nil {
+			return err
 		}
 	}
+}
+
+// tellDropped publishes how many events found the queue full. It does not go
+// through the queue, which may be full again.
+func (r *reporter) tellDropped(ctx context.Context, log *eventlog.Log) error {
+	n := r.dropped.Swap(0)
+	if n == 0 {
+		return nil
+	}
+	h := hostEvent{Kind: "hostevents.dropped", Severity: "error", Message: "host events were lost while the event log was away", Count: n}
+	r.log.Error(h.Message, "event", h.Kind, "count", n)
+	if err := r.publish(ctx, log, h.message(r.host)); err != nil {
+		r.dropped.Add(n)
+		return err
+	}
+	return nil
 }
 
 func (r *reporter) publish(ctx context.Context, log *eventlog.Log, m *schemas.HostEvent) error {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/egresswarden/egresswarden/bpf"
+	"github.com/egresswarden/egresswarden/policy"
 )
 
 // sweepsToFree is how many complete sweeps of the flow table must pass before
@@ -27,6 +30,11 @@ func (r *registry) remove(c *Container) error {
 	if err := r.kernel.RemoveContainer(c.ID); err != nil {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
+	// What is left of it is refused everything: its policy's slot may become
+	// another's.
+	if err := r.kernel.SetState(c.Index, bpf.State{Mode: policy.ModeBlock}); err != nil {
+		return fmt.Errorf("remove container %s: %w", c.Name, err)
+	}
 	delete(r.containers, c.ID)
 	r.retired[c.Index] = 0
 	r.touch()
@@ -48,8 +56,16 @@ func (r *registry) dropUnused(workload string) error {
 func (r *registry) Swept() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(r.retired) == 0 {
+		return
+	}
+	living, err := r.livingIndexes()
+	if err != nil {
+		r.Log.Warn("indexes of removed containers stay taken", "err", err)
+		return
+	}
 	for index, sweeps := range r.retired {
-		if sweeps+1 < sweepsToFree {
+		if sweeps+1 < sweepsToFree || living[index] {
 			r.retired[index] = sweeps + 1
 			continue
 		}

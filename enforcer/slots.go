@@ -29,9 +29,15 @@ type slot struct {
 	live     string
 	revision uint64
 	rules    []policy.Rule
-	// next is when the first of the rules expires; zero is never.
+	// next is when the first of the rules expires, or a policy that did not
+	// fit is tried again; zero is never.
 	next time.Time
+	// problem is why the policy wished is not in force.
+	problem string
 }
+
+// tryAgain is how long a policy that cannot be put into the gate waits.
+const tryAgain = 30 * time.Second
 
 func newSlots(k kernel, most uint32) *slots {
 	return &slots{kernel: k, most: most, byName: map[string]*slot{}, used: map[uint32]bool{0: true}, reserved: map[uint32]bool{}}
@@ -71,6 +77,9 @@ func (s *slots) use(workload string, set policySet) (uint32, error) {
 	sl := &slot{number: n}
 	s.byName[workload], s.used[n] = sl, true
 	_, err := s.load(workload, sl, set, time.Now())
+	if err != nil {
+		sl.failed(err, time.Now())
+	}
 	return n, err
 }
 
@@ -102,7 +111,7 @@ func (s *slots) refresh(set policySet, touched map[string]bool, now time.Time, r
 			continue
 		}
 		did, err := s.load(workload, sl, set, now)
-		if err != nil {
+		if err != nil && sl.failed(err, now) {
 			errs = append(errs, refused(workload, err))
 		}
 		if did {
@@ -119,6 +128,7 @@ func (s *slots) load(workload string, sl *slot, set policySet, now time.Time) (b
 	revision := max(set.Revision[workload], set.Revision[policy.Everyone])
 	live, next := fingerprint(rules, now)
 	if sl.live != "" && sl.live == live && sl.revision == revision {
+		sl.next, sl.problem = next, "" // back to what is in force
 		return false, nil
 	}
 	table, err := policy.Compile(rules, now)
@@ -128,8 +138,15 @@ func (s *slots) load(workload string, sl *slot, set policySet, now time.Time) (b
 	if err := s.kernel.SetPolicy(sl.number, table, revision); err != nil {
 		return false, err
 	}
-	sl.live, sl.revision, sl.rules, sl.next = live, revision, rules, next
+	sl.live, sl.revision, sl.rules, sl.next, sl.problem = live, revision, rules, next, ""
 	return true, nil
+}
+
+// failed notes why a policy is not in force, and tells whether that is news.
+func (s *slot) failed(err error, now time.Time) (news bool) {
+	news = s.problem != err.Error()
+	s.problem, s.next = err.Error(), now.Add(tryAgain)
+	return news
 }
 
 // fingerprint is the text of the rules in force now, and when the next of

@@ -27,6 +27,8 @@ type snapshot struct {
 	Revision   map[string]uint64        `json:"revision,omitempty"`
 	// Fold is the revision of the policy log that Rules and Modes stand at.
 	Fold uint64 `json:"fold"`
+	// Mark tells the event at Fold from that of another log.
+	Mark string `json:"mark,omitempty"`
 }
 
 const snapshotVersion = 1
@@ -126,8 +128,9 @@ func (r *registry) snapshot() snapshot {
 }
 
 func (e *Enforcer) saveSnapshot() error {
+	stand := e.ledger.standing() // before: the rules may be newer, never older
 	s := e.registry.snapshot()
-	s.Fold = e.foldRev.Load()
+	s.Fold, s.Mark = stand.revision, stand.mark
 	return s.write(e.cfg.snapshotPath())
 }
 
@@ -144,7 +147,8 @@ func (e *Enforcer) keepSnapshot(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(snapshotDelay):
 		}
-		if err := e.saveSnapshot(); err != nil {
+		err := e.saveSnapshot()
+		if e.problems.set("snapshot", err) && err != nil {
 			e.report.add(warn("snapshot.failed", "the last good state is not saved, after a power loss an older one is enforced", err))
 		}
 	}
@@ -162,7 +166,7 @@ func (e *Enforcer) expire(ctx context.Context) error {
 			if !e.registry.expired(now) {
 				continue
 			}
-			changed, err := e.registry.SetPolicies(e.registry.Desired(), now)
+			changed, err := e.registry.refresh(now)
 			e.applied(changed, "a timed rule ended", err)
 		}
 	}

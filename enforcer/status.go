@@ -169,7 +169,7 @@ func (e *Enforcer) answerExplain(_ context.Context, req []byte) ([]byte, error) 
 func (e *Enforcer) Status() Status {
 	s := Status{
 		Host: e.cfg.Host, Version: version.String(), Started: e.started, Docker: e.docker.Load(), Enforcing: e.gate.Attached(),
-		Revision: e.foldRev.Load(), UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
+		Revision: e.ledger.standing().revision, UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
 		UnknownCounter: e.counters(0), Problems: e.problems.list(),
 	}
 	var err error
