@@ -35,7 +35,7 @@ fmt: ## Format Go, C and protobuf
 .PHONY: lint
 lint: ## Check Go, the import rules, and the schemas with their history
 	$(GO) vet ./...
-	$(LINT) run
+	$(LINT) run --allow-parallel-runners
 	$(BUF) lint
 	$(BUF) breaking --against schemas/baseline.binpb
 
