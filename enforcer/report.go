@@ -90,8 +90,9 @@ func (r *reporter) tellDropped(ctx context.Context, log *eventlog.Log) error {
 	if n == 0 {
 		return nil
 	}
-	h := hostEvent{Kind: "hostevents.dropped", Severity: "error", Message: "host events were lost while the event log was away", Count: n}
-	r.log.Error(h.Message, "event", h.Kind, "count", n)
+	const message = "host events were lost while the event log was away"
+	h := hostEvent{Kind: "hostevents.dropped", Severity: "error", Message: message, Count: n}
+	r.log.Error(message, "event", h.Kind, "count", n)
 	if err := r.publish(ctx, log, h.message(r.host)); err != nil {
 		r.dropped.Add(n)
 		return err
