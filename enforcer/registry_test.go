@@ -3,6 +3,7 @@ package enforcer
 import (
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -245,5 +246,53 @@ func TestARestartKeepsIndexesAndFreesWhatTheFormerProcessFilled(t *testing.T) {
 	}
 	if _, held := k.policies[slot]; held {
 		t.Error("the former slot is never freed")
+	}
+}
+
+func TestWorkloadsShareTheTableOfEveryoneAndNoOther(t *testing.T) {
+	k := newFakeKernel()
+	r, _ := newTestRegistry(t, k)
+	put(t, r, labelled("a", "block"))
+	put(t, r, labelled("b", "block"))
+	everyone := rules(t, "192.0.2.0/24", "198.51.100.0/24")
+	now := time.Now()
+	everyone[0].Expires = now.Add(time.Hour)
+	set := policySet{Rules: map[string][]policy.Rule{policy.Everyone: everyone}}
+	setPolicies(t, r, set)
+	_, a := k.table("a")
+	if _, b := k.table("b"); a != b || !allows(k, "a") {
+		t.Error("two workloads under the policy of everyone alone have not one table")
+	}
+	if _, err := r.SetPolicies(set, now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if allows(k, "a") || allows(k, "b") {
+		t.Error("a table outlives a rule of it")
+	}
+	changed := slices.Clone(everyone)
+	changed[1].Prefix = netip.MustParsePrefix("192.0.2.0/24") // with the same ID, as two rules may have
+	set = policySet{Rules: map[string][]policy.Rule{policy.Everyone: changed}, Revision: map[string]uint64{policy.Everyone: 9}}
+	if _, err := r.SetPolicies(set, now.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if !allows(k, "a") {
+		t.Error("other rules of the same fingerprint were taken for the same")
+	}
+}
+
+func TestRulesOfAWorkloadAddToThoseOfEveryone(t *testing.T) {
+	k := newFakeKernel()
+	r, _ := newTestRegistry(t, k)
+	put(t, r, labelled("a", "block"))
+	put(t, r, labelled("b", "block"))
+	setPolicies(t, r, policySet{Rules: map[string][]policy.Rule{
+		policy.Everyone: rules(t, "192.0.2.0/24"), "name-b": rules(t, "203.0.113.0/24"),
+	}})
+	theirs := netip.MustParseAddr("203.0.113.1")
+	for id, want := range map[string]policy.Action{"a": policy.ActionNone, "b": policy.ActionAllow} {
+		_, table := k.table(id)
+		if got := table.Match(theirs, policy.ProtoTCP, 443).Action; got != want || !allows(k, id) {
+			t.Errorf("%s: %v for its own rule, allowed by everyone's %v", id, got, allows(k, id))
+		}
 	}
 }

@@ -21,6 +21,14 @@ type slots struct {
 	byName   map[string]*slot
 	used     map[uint32]bool
 	reserved map[uint32]bool
+	last     compiled
+}
+
+// compiled is a table and what it was made of.
+type compiled struct {
+	rules []policy.Rule
+	live  string
+	table *policy.Table
 }
 
 type slot struct {
@@ -28,7 +36,8 @@ type slot struct {
 	// live is the text of what was last compiled; empty means nothing was.
 	live     string
 	revision uint64
-	rules    []policy.Rule
+	// rules may be shared with others: they are read only.
+	rules []policy.Rule
 	// next is when the first of the rules expires, or a policy that did not
 	// fit is tried again; zero is never.
 	next time.Time
@@ -124,14 +133,14 @@ func (s *slots) refresh(set policySet, touched map[string]bool, now time.Time, r
 // load compiles the workload's own rules and those for everyone, and swaps
 // them in.
 func (s *slots) load(workload string, sl *slot, set policySet, now time.Time) (bool, error) {
-	rules := slices.Concat(set.Rules[workload], set.Rules[policy.Everyone])
+	rules := joined(set.Rules[workload], set.Rules[policy.Everyone])
 	revision := max(set.Revision[workload], set.Revision[policy.Everyone])
 	live, next := fingerprint(rules, now)
 	if sl.live != "" && sl.live == live && sl.revision == revision {
 		sl.next, sl.problem = next, "" // back to what is in force
 		return false, nil
 	}
-	table, err := policy.Compile(rules, now)
+	table, err := s.compile(rules, live, now)
 	if err != nil {
 		return false, fmt.Errorf("compile: %w", err)
 	}
@@ -147,6 +156,32 @@ func (s *slot) failed(err error, now time.Time) (news bool) {
 	news = s.problem != err.Error()
 	s.problem, s.next = err.Error(), now.Add(tryAgain)
 	return news
+}
+
+// joined is the rules of both, in memory of its own only where it must be: on a
+// host of a thousand workloads copies are most of what this process needs.
+func joined(own, everyone []policy.Rule) []policy.Rule {
+	switch {
+	case len(everyone) == 0:
+		return own
+	case len(own) == 0:
+		return everyone
+	}
+	return slices.Concat(own, everyone)
+}
+
+// compile keeps the last table for the next workload that has the very same
+// rules in force, as all have that live under the policy of everyone alone.
+func (s *slots) compile(rules []policy.Rule, live string, now time.Time) (*policy.Table, error) {
+	l := &s.last
+	if l.table != nil && l.live == live && len(l.rules) == len(rules) && (len(rules) == 0 || &l.rules[0] == &rules[0]) {
+		return l.table, nil
+	}
+	table, err := policy.Compile(rules, now)
+	if err == nil {
+		*l = compiled{rules, live, table}
+	}
+	return table, err
 }
 
 // fingerprint is the text of the rules in force now, and when the next of
