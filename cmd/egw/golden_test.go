@@ -58,13 +58,6 @@ func (c cli) ok(args ...string) string {
 	return out
 }
 
-// inUTC makes times print the same everywhere.
-func inUTC(t *testing.T) {
-	was := time.Local
-	time.Local = time.UTC
-	t.Cleanup(func() { time.Local = was })
-}
-
 // weekOfTraffic records what a workload did, and what happened since.
 func weekOfTraffic(t *testing.T, l *eventlog.Log) {
 	t.Helper()
@@ -152,7 +145,6 @@ func learned(t *testing.T, l *eventlog.Log) {
 }
 
 func TestOutputsAreGolden(t *testing.T) {
-	inUTC(t)
 	url, l := server(t)
 	weekOfTraffic(t, l)
 	c := cli{t: t, url: url}

@@ -21,6 +21,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Times print the same everywhere. Later on, servers' timers read it.
+	time.Local = time.UTC
 	testscript.Main(m, map[string]func(){"egw": main})
 }
 
