@@ -125,9 +125,9 @@ func TestAPeerExpires(t *testing.T) {
 	if !s.answers(t, peer) {
 		t.Fatal("the answer is refused")
 	}
-	f.age(t, 59*time.Second)
+	f.age(t, 30*time.Second)
 	if !s.answers(t, peer) {
-		t.Error("refused after 59 seconds")
+		t.Error("refused after 30 seconds")
 	}
 	f.age(t, 61*time.Second)
 	if s.answers(t, peer) {

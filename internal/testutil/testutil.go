@@ -18,7 +18,7 @@ import (
 const LockFile = "/run/egwtest.lock"
 
 // Long is the deadline for what happens soon on any machine that works at all.
-const Long = 2 * time.Minute
+const Long = 4 * time.Minute
 
 var lock = sync.OnceValue(func() error {
 	fd, err := unix.Open(LockFile, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o600)
