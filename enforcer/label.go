@@ -92,9 +92,9 @@ func checkWorkload(name string) error {
 	return nil
 }
 
-// workloadName is stable across re-creation: the label, else compose's
-// project and service, else the container's name.
-func workloadName(w wish, labels map[string]string, name string) string {
+// labelledWorkload is stable across re-creation: the label, else compose's
+// project and service. It is empty where the container's first name has to do.
+func labelledWorkload(w wish, labels map[string]string) string {
 	if w.Policy != "" {
 		return w.Policy
 	}
@@ -102,5 +102,5 @@ func workloadName(w wish, labels map[string]string, name string) string {
 	if project != "" && service != "" && checkWorkload(project+"/"+service) == nil {
 		return project + "/" + service
 	}
-	return name
+	return ""
 }

@@ -138,7 +138,14 @@ func (r *registry) Put(d description) error {
 	}
 	wish, problem := parseLabels(d.Labels, r.DefaultMode)
 	c.Name, c.Image, c.Running, c.missing = d.Name, d.Image, d.Running, time.Time{}
-	c.Workload, c.Label, c.NoDNS = workloadName(wish, d.Labels, d.Name), wish.Mode, wish.NoDNS
+	// A new name of the container is no new workload: it would take the policy
+	// and an operator's mode off.
+	if own := labelledWorkload(wish, d.Labels); own != "" {
+		c.Workload = own
+	} else if c.Workload == "" {
+		c.Workload = d.Name
+	}
+	c.Label, c.NoDNS = wish.Mode, wish.NoDNS
 	_, c.Labelled = d.Labels[labelMode]
 	r.noteProblem(c, problem)
 	if d.Detail != nil {

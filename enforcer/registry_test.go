@@ -296,3 +296,48 @@ func TestRulesOfAWorkloadAddToThoseOfEveryone(t *testing.T) {
 		}
 	}
 }
+
+func TestARenameTakesNoPolicyAndNoModeOff(t *testing.T) {
+	k := newFakeKernel()
+	r, _ := newTestRegistry(t, k)
+	put(t, r, labelled("a", ""))
+	setPolicies(t, r, policySet{
+		Rules: map[string][]policy.Rule{"name-a": rules(t, "192.0.2.0/24")}, Modes: map[string]policy.Mode{"name-a": policy.ModeBlock},
+	})
+	renamed := labelled("a", "")
+	renamed.Name = "other"
+	check := func(what string, k *fakeKernel, r *registry) {
+		t.Helper()
+		if s, _ := k.table("a"); s.Mode != policy.ModeBlock || !allows(k, "a") {
+			t.Errorf("%s: mode %s, its policy in force %v, want block and true", what, s.Mode, allows(k, "a"))
+		}
+		if c, _ := r.Lookup(k.containers["a"]); c.Workload != "name-a" || c.Name != "other" {
+			t.Errorf("%s: container %s of workload %s, want other of name-a", what, c.Name, c.Workload)
+		}
+	}
+	put(t, r, renamed)
+	check("renamed", k, r)
+
+	path := filepath.Join(t.TempDir(), "snapshot.json")
+	if err := r.snapshot().write(path); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSnapshot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := newFakeKernel()
+	r2, _ := newTestRegistry(t, after)
+	r2.restore(s)
+	put(t, r2, renamed)
+	check("after a reboot", after, r2)
+
+	r3, _ := newTestRegistry(t, k)
+	if err := r3.adopt(); err != nil {
+		t.Fatal(err)
+	}
+	r3.restore(s)
+	put(t, r3, renamed)
+	setPolicies(t, r3, r.Desired())
+	check("after a restart", k, r3)
+}
