@@ -22,6 +22,8 @@ type fakeKernel struct {
 	cgroups    map[uint64]uint32
 	states     map[uint32]bpf.State
 	policies   map[uint32]*policy.Table
+	counters   map[uint32]bpf.Counters
+	overflow   map[uint32]bpf.Counters
 	full       bool
 }
 
@@ -29,6 +31,7 @@ func newFakeKernel() *fakeKernel {
 	return &fakeKernel{
 		containers: map[string]uint32{}, cgroups: map[uint64]uint32{},
 		states: map[uint32]bpf.State{}, policies: map[uint32]*policy.Table{},
+		counters: map[uint32]bpf.Counters{}, overflow: map[uint32]bpf.Counters{},
 	}
 }
 
@@ -95,6 +98,18 @@ func (k *fakeKernel) FreePolicy(slot uint32) error {
 	defer k.mu.Unlock()
 	delete(k.policies, slot)
 	return nil
+}
+
+func (k *fakeKernel) Counters(index uint32) (bpf.Counters, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.counters[index], nil
+}
+
+func (k *fakeKernel) Overflow(index uint32) (bpf.Counters, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.overflow[index], nil
 }
 
 // table is what judges a container now.

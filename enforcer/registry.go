@@ -24,6 +24,8 @@ type kernel interface {
 	State(index uint32) (bpf.State, error)
 	SetPolicy(slot uint32, t *policy.Table, revision uint64) error
 	FreePolicy(slot uint32) error
+	Counters(index uint32) (bpf.Counters, error)
+	Overflow(index uint32) (bpf.Counters, error)
 }
 
 // Container is one container as the gate knows it.
@@ -44,6 +46,9 @@ type Container struct {
 	// Open lists what the gate does not cover for this container.
 	Open    []string `json:"open,omitempty"`
 	Running bool     `json:"running"`
+	// Base is what the kernel had counted for the index before it was this
+	// container's.
+	Base Counters `json:"base,omitzero"`
 
 	missing time.Time
 	// adopted is true while the kernel still holds what a former process
@@ -167,7 +172,7 @@ func (r *registry) container(d description) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container %s (%s): %w", d.Name, short(d.ID), err)
 	}
-	c := &Container{ID: d.ID, Index: index}
+	c := &Container{ID: d.ID, Index: index, Base: r.base(index)}
 	r.containers[d.ID], r.byIndex[index] = c, c
 	return c, nil
 }
@@ -181,6 +186,29 @@ func (r *registry) freeIndex() (uint32, error) {
 		}
 	}
 	return 0, errTooMany
+}
+
+// counted is what the kernel ever counted for an index, whoever had it.
+func (r *registry) counted(index uint32) (Counters, error) {
+	c, err := r.kernel.Counters(index)
+	if err != nil {
+		return Counters{}, fmt.Errorf("read counters of index %d: %w", index, err)
+	}
+	o, err := r.kernel.Overflow(index)
+	if err != nil {
+		return Counters{}, fmt.Errorf("read overflow of index %d: %w", index, err)
+	}
+	return Counters{Allow: c.Allow, Deny: c.Deny, WouldDeny: c.WouldDeny, Overflow: o.Allow + o.Deny + o.WouldDeny}, nil
+}
+
+// base is what an index comes with. A wrong count is no reason to leave a
+// container unknown.
+func (r *registry) base(index uint32) Counters {
+	c, err := r.counted(index)
+	if err != nil {
+		r.Log.Warn("decisions of former containers count as the new one's", "err", err)
+	}
+	return c
 }
 
 func (r *registry) noteProblem(c *Container, problem error) {

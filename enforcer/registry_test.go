@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/policy"
 )
 
@@ -340,4 +341,55 @@ func TestARenameTakesNoPolicyAndNoModeOff(t *testing.T) {
 	put(t, r3, renamed)
 	setPolicies(t, r3, r.Desired())
 	check("after a restart", k, r3)
+}
+
+func TestAContainerHasNoneOfAFormerOnesDecisions(t *testing.T) {
+	k := newFakeKernel()
+	k.counters[1], k.overflow[1] = bpf.Counters{Allow: 7, Deny: 5, WouldDeny: 3}, bpf.Counters{Deny: 2}
+	r, _ := newTestRegistry(t, k)
+	put(t, r, labelled("a", "learn"))
+	decisions := func(r *registry) Counters {
+		t.Helper()
+		for _, c := range r.List() {
+			now, err := r.counted(c.Index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return now.since(c.Base)
+		}
+		t.Fatal("no container")
+		return Counters{}
+	}
+	if got := decisions(r); got != (Counters{}) || k.containers["a"] != 1 {
+		t.Errorf("a new container of index %d has %+v", k.containers["a"], got)
+	}
+	k.counters[1], k.overflow[1] = bpf.Counters{Allow: 8, Deny: 7, WouldDeny: 6}, bpf.Counters{Deny: 6}
+	want := Counters{Allow: 1, Deny: 2, WouldDeny: 3, Overflow: 4}
+	if got := decisions(r); got != want {
+		t.Errorf("decisions %+v, want %+v", got, want)
+	}
+	path := filepath.Join(t.TempDir(), "snapshot.json")
+	if err := r.snapshot().write(path); err != nil {
+		t.Fatal(err)
+	}
+	s, err := loadSnapshot(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _ := newTestRegistry(t, k)
+	if err := again.adopt(); err != nil {
+		t.Fatal(err)
+	}
+	again.restore(s)
+	if got := decisions(again); got != want {
+		t.Errorf("after a restart %+v, want %+v", got, want)
+	}
+	// A new boot, or a new layout, counts from nothing.
+	fresh := newFakeKernel()
+	booted, _ := newTestRegistry(t, fresh)
+	booted.restore(s)
+	fresh.counters[1] = bpf.Counters{Allow: 1}
+	if got := decisions(booted); got != (Counters{Allow: 1}) {
+		t.Errorf("after a boot %+v, want one allowed", got)
+	}
 }

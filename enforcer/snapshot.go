@@ -96,7 +96,9 @@ func (r *registry) restore(s snapshot) {
 }
 
 func (r *registry) restoreContainer(c Container) error {
-	if held, ok := r.containers[c.ID]; ok {
+	held, ok := r.containers[c.ID]
+	same := ok && held.Index == c.Index
+	if ok {
 		c.Index, c.Mode, c.adopted = held.Index, held.Mode, true
 	} else if _, used := r.byIndex[c.Index]; used || c.Index == 0 {
 		index, err := r.freeIndex()
@@ -104,6 +106,9 @@ func (r *registry) restoreContainer(c Container) error {
 			return err
 		}
 		c.Index = index
+	}
+	if !same {
+		c.Base = r.base(c.Index)
 	}
 	c.Running = false
 	r.containers[c.ID], r.byIndex[c.Index] = &c, &c

@@ -75,6 +75,15 @@ func (c *Counters) add(d Counters) {
 	c.Overflow += d.Overflow
 }
 
+// since is what came on top of a base.
+func (c Counters) since(base Counters) Counters {
+	less := func(a, b uint64) uint64 { return a - min(a, b) }
+	return Counters{
+		Allow: less(c.Allow, base.Allow), Deny: less(c.Deny, base.Deny),
+		WouldDeny: less(c.WouldDeny, base.WouldDeny), Overflow: less(c.Overflow, base.Overflow),
+	}
+}
+
 // ExplainRequest asks what the gate would do.
 type ExplainRequest struct {
 	Workload string       `json:"workload"`
@@ -183,7 +192,8 @@ func (e *Enforcer) Status() Status {
 			w = e.registry.workload(c)
 			by[c.Workload] = w
 		}
-		cs := ContainerStatus{Container: c, Decisions: e.counters(c.Index)}
+		cs := ContainerStatus{Container: c, Decisions: e.counters(c.Index).since(c.Base)}
+		cs.Base = Counters{} // of no use to a reader
 		w.Decisions.add(cs.Decisions)
 		w.Containers = append(w.Containers, cs)
 	}
@@ -195,15 +205,11 @@ func (e *Enforcer) Status() Status {
 }
 
 func (e *Enforcer) counters(index uint32) Counters {
-	c, err := e.gate.Counters(index)
+	c, err := e.registry.counted(index)
 	if err != nil {
 		e.log.Warn("counters not read", "err", err)
 	}
-	o, err := e.gate.Overflow(index)
-	if err != nil {
-		e.log.Warn("overflow not read", "err", err)
-	}
-	return Counters{Allow: c.Allow, Deny: c.Deny, WouldDeny: c.WouldDeny, Overflow: o.Allow + o.Deny + o.WouldDeny}
+	return c
 }
 
 // workload tells mode and policy of a container's workload.
