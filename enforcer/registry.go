@@ -63,6 +63,8 @@ type registryOptions struct {
 	MaxContainers uint32
 	Log           *slog.Logger
 	Report        func(hostEvent)
+	// Now is time.Now if nil.
+	Now func() time.Time
 }
 
 // registry holds the containers and policies of the host and keeps the gate
@@ -75,7 +77,7 @@ type registry struct {
 	containers map[string]*Container
 	// byIndex holds the retired besides the living, until their index is free.
 	byIndex map[uint32]*Container
-	retired map[uint32]int
+	retired map[uint32]retirement
 	slots   *slots
 	// desired is what the policy log or the snapshot says; folded is true once
 	// the log was read. Until then what a former process put in force stays: the
@@ -93,9 +95,12 @@ type policySet struct {
 }
 
 func newRegistry(k kernel, o registryOptions) *registry {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return &registry{
 		registryOptions: o, kernel: k,
-		containers: map[string]*Container{}, byIndex: map[uint32]*Container{}, retired: map[uint32]int{},
+		containers: map[string]*Container{}, byIndex: map[uint32]*Container{}, retired: map[uint32]retirement{},
 		slots: newSlots(k, o.MaxContainers), changed: make(chan struct{}, 1),
 	}
 }

@@ -140,11 +140,14 @@ func TestMoreContainersThanTheGateHoldsIsLoud(t *testing.T) {
 func TestAnIndexIsFreeOnlyAfterItsCountsAreOut(t *testing.T) {
 	k := newFakeKernel()
 	r, _ := newTestRegistry(t, k)
+	now := time.Now()
+	r.Now = func() time.Time { return now }
 	put(t, r, labelled("a", "learn"))
 	index := k.containers["a"]
 	if err := r.Remove("a"); err != nil {
 		t.Fatal(err)
 	}
+	now = now.Add(restToFree)
 	for range sweepsToFree - 1 {
 		r.Swept()
 	}
@@ -159,6 +162,40 @@ func TestAnIndexIsFreeOnlyAfterItsCountsAreOut(t *testing.T) {
 	put(t, r, labelled("c", "learn"))
 	if k.containers["c"] != index {
 		t.Error("the index is never given again")
+	}
+}
+
+func TestAnIndexIsFreeOnlyAfterItsUDPPeersAreForgotten(t *testing.T) {
+	k := newFakeKernel()
+	r, _ := newTestRegistry(t, k)
+	now := time.Now()
+	r.Now = func() time.Time { return now }
+	put(t, r, labelled("a", "learn"))
+	index := k.containers["a"]
+	if err := r.Remove("a"); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Minute)
+	for range 3 * sweepsToFree {
+		r.Swept()
+	}
+	if _, taken := r.Lookup(index); !taken {
+		t.Fatal("the index is free while the gate may know its peers")
+	}
+	// A restart does not know how long an index has rested.
+	again, _ := newTestRegistry(t, newFakeKernel())
+	again.Now = r.Now
+	again.restore(r.snapshot())
+	now = now.Add(restToFree - time.Minute)
+	for range 3 * sweepsToFree {
+		r.Swept()
+		again.Swept()
+	}
+	if _, taken := r.Lookup(index); taken {
+		t.Error("the index is never free")
+	}
+	if _, taken := again.Lookup(index); !taken {
+		t.Error("a restart cuts the rest short")
 	}
 }
 

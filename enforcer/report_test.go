@@ -137,6 +137,8 @@ func TestTheEndOfATimedRuleDoesNotUndoANewerPolicy(t *testing.T) {
 func TestWhatIsLeftOfARemovedContainerIsRefused(t *testing.T) {
 	k := newFakeKernel()
 	r, _ := newTestRegistry(t, k)
+	now := time.Now()
+	r.Now = func() time.Time { return now }
 	put(t, r, labelled("a", "allow"))
 	index := k.containers["a"]
 	k.cgroups[4711] = index // a process that outlives its container
@@ -147,6 +149,7 @@ func TestWhatIsLeftOfARemovedContainerIsRefused(t *testing.T) {
 		t.Errorf("state %+v, want block without a policy", s)
 	}
 	for range 3 * sweepsToFree {
+		now = now.Add(restToFree)
 		r.Swept()
 	}
 	put(t, r, labelled("b", "learn"))
@@ -154,6 +157,11 @@ func TestWhatIsLeftOfARemovedContainerIsRefused(t *testing.T) {
 		t.Error("the index was given away while a cgroup carries it")
 	}
 	delete(k.cgroups, 4711)
+	r.Swept()
+	if _, ok := r.Lookup(index); !ok {
+		t.Error("the index is free while the gate admits replies to its last process")
+	}
+	now = now.Add(restToFree)
 	r.Swept()
 	if _, ok := r.Lookup(index); ok {
 		t.Error("the index is never free")

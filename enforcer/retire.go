@@ -14,6 +14,17 @@ import (
 // table and the ring under its own name.
 const sweepsToFree = 3
 
+// restToFree is how long it rests besides: the gate admits replies to UDP peers
+// of an index for 60 s, which must not become another container's peers.
+const restToFree = 65 * time.Second
+
+// retirement is how far a removed container's index is from being used again.
+type retirement struct {
+	sweeps int
+	// since is when it was last seen in use.
+	since time.Time
+}
+
 // Remove forgets a container that Docker destroyed. Its index stays its own
 // until its counts are out of the kernel.
 func (r *registry) Remove(id string) error {
@@ -36,7 +47,7 @@ func (r *registry) remove(c *Container) error {
 		return fmt.Errorf("remove container %s: %w", c.Name, err)
 	}
 	delete(r.containers, c.ID)
-	r.retired[c.Index] = 0
+	r.retired[c.Index] = retirement{since: r.Now()}
 	r.touch()
 	return r.dropUnused(c.Workload)
 }
@@ -64,9 +75,14 @@ func (r *registry) Swept() {
 		r.Log.Warn("indexes of removed containers stay taken", "err", err)
 		return
 	}
-	for index, sweeps := range r.retired {
-		if sweeps+1 < sweepsToFree || living[index] {
-			r.retired[index] = sweeps + 1
+	now := r.Now()
+	for index, past := range r.retired {
+		past.sweeps++
+		if living[index] {
+			past.since = now
+		}
+		if past.sweeps < sweepsToFree || now.Sub(past.since) < restToFree {
+			r.retired[index] = past
 			continue
 		}
 		delete(r.retired, index)

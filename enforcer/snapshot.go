@@ -90,7 +90,7 @@ func (r *registry) restore(s snapshot) {
 	}
 	for _, c := range s.Retired {
 		if _, used := r.byIndex[c.Index]; !used {
-			r.byIndex[c.Index], r.retired[c.Index] = &c, 0
+			r.byIndex[c.Index], r.retired[c.Index] = &c, retirement{since: r.Now()}
 		}
 	}
 }
