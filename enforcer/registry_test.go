@@ -387,15 +387,15 @@ func TestAContainerHasNoneOfAFormerOnesDecisions(t *testing.T) {
 	put(t, r, labelled("a", "learn"))
 	decisions := func(r *registry) Counters {
 		t.Helper()
-		for _, c := range r.List() {
-			now, err := r.counted(c.Index)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return now.since(c.Base)
+		list := r.List()
+		if len(list) != 1 {
+			t.Fatalf("%d containers, want one", len(list))
 		}
-		t.Fatal("no container")
-		return Counters{}
+		now, err := r.counted(list[0].Index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.since(list[0].Base)
 	}
 	if got := decisions(r); got != (Counters{}) || k.containers["a"] != 1 {
 		t.Errorf("a new container of index %d has %+v", k.containers["a"], got)
