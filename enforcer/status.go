@@ -109,6 +109,8 @@ type Explanation struct {
 	Revision uint64      `json:"revision"`
 	// Judged is kernel, or policy where no container of the workload runs here.
 	Judged string `json:"judged"`
+	// Enforcing tells whether the gate is attached; if not, all is allowed.
+	Enforcing bool `json:"enforcing"`
 }
 
 // ErrNoWorkload is a workload that this host does not know.
@@ -239,7 +241,7 @@ func (r *registry) workload(c Container) *WorkloadStatus {
 // workload is known, else with the same tables compiled here.
 func (e *Enforcer) Explain(q ExplainRequest) (Explanation, error) {
 	q.Dst = policy.Canonical(q.Dst)
-	x := Explanation{Host: e.cfg.Host, Workload: q.Workload, Dst: q.Dst, Proto: q.Proto.String(), Port: q.Port}
+	x := Explanation{Host: e.cfg.Host, Workload: q.Workload, Dst: q.Dst, Proto: q.Proto.String(), Port: q.Port, Enforcing: e.gate.Attached()}
 	set := e.registry.Desired()
 	rules := slices.Concat(set.Rules[q.Workload], set.Rules[policy.Everyone])
 	c, known := e.registry.ofWorkload(q.Workload)

@@ -147,6 +147,11 @@ func TestWorkloadsListsContainers(t *testing.T) {
 // answerExplain echoes the question in an explanation.
 func answerExplain(t *testing.T, l *eventlog.Log, host string) {
 	t.Helper()
+	answerExplainAs(t, l, host, true)
+}
+
+func answerExplainAs(t *testing.T, l *eventlog.Log, host string, enforcing bool) {
+	t.Helper()
 	answers(t, l, host, enforcer.AskExplain, func(_ context.Context, data []byte) ([]byte, error) {
 		var q enforcer.ExplainRequest
 		if err := json.Unmarshal(data, &q); err != nil {
@@ -157,7 +162,7 @@ func answerExplain(t *testing.T, l *eventlog.Log, host string) {
 		}
 		return json.Marshal(enforcer.Explanation{
 			Host: host, Workload: q.Workload, Dst: q.Dst, Proto: q.Proto.String(), Port: q.Port, Mode: policy.ModeBlock, Verdict: "deny",
-			Rule: "0badcafe", RuleText: "deny 203.0.113.0/24", Owner: "ann", Source: "/etc/web.rules:7", Comment: "not there", Revision: 9, Judged: "kernel",
+			Rule: "0badcafe", RuleText: "deny 203.0.113.0/24", Owner: "ann", Source: "/etc/web.rules:7", Comment: "not there", Revision: 9, Judged: "kernel", Enforcing: enforcing,
 		})
 	})
 }
@@ -173,6 +178,16 @@ func TestExplainNamesTheRule(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &all); err != nil || len(all) != 1 || all[0].Dst != netip.MustParseAddr("2001:db8::1") || all[0].Proto != "udp" || all[0].Port != 53 {
 		t.Errorf("json: %v\n%s", err, r.stdout)
 	}
+}
+
+func TestExplainTellsThatNothingIsEnforced(t *testing.T) {
+	url, l := server(t)
+	answerExplainAs(t, l, "open", false)
+	r := egw(t, "explain", "shop/web", "203.0.113.7:443", "--nats", url).want(t, exitUnhealthy, "NOT ENFORCED", "attached: denied")
+	if !strings.Contains(r.stderr, "open") {
+		t.Errorf("stderr does not name the host: %s", r.stderr)
+	}
+	egw(t, "explain", "shop/web", "203.0.113.7:443", "--nats", url, "-o", "json").want(t, exitUnhealthy, `"enforcing": false`)
 }
 
 func TestExplainOfAnUnknownWorkloadIsNotFound(t *testing.T) {

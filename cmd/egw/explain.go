@@ -27,6 +27,7 @@ const explainLong = `Ask the hosts what would happen to a connect or send of a w
 sending anything: where a container of the workload is known, its host's kernel
 answers with the very tables that are in force, else the same code does that
 compiles them. Names the rule, who added it, where it stands, and the revision.
+Where the gate is not attached nothing is enforced: it says so, and exits with 5.
 
 The protocol is tcp, udp, icmp or other, tcp if not said.`
 
@@ -103,6 +104,7 @@ func explain(ctx context.Context, a *app, host string, q enforcer.ExplainRequest
 	if len(answers) == 0 {
 		return err
 	}
+	err = errors.Join(err, notEnforcing(answers))
 	if a.output == "json" {
 		return errors.Join(printJSON(a.stdout, answers), err)
 	}
@@ -128,6 +130,15 @@ func explanations(ctx context.Context, l *eventlog.Log, hosts []string, q enforc
 	return answers, errors.Join(errs...)
 }
 
+// notEnforcing is the error of hosts whose gate is not attached.
+func notEnforcing(answers []enforcer.Explanation) error {
+	var all []hostStatus
+	for _, x := range answers {
+		all = append(all, hostStatus{Host: x.Host, Status: &enforcer.Status{Enforcing: x.Enforcing}})
+	}
+	return unhealthy(all)
+}
+
 func printExplanations(w io.Writer, answers []enforcer.Explanation) error {
 	out := bufio.NewWriter(w)
 	for i, x := range answers {
@@ -148,6 +159,9 @@ func printExplanation(out io.Writer, x enforcer.Explanation) {
 	phrase, ok := verdictPhrases[x.Verdict]
 	if !ok {
 		phrase = x.Verdict
+	}
+	if !x.Enforcing {
+		phrase = "NOT ENFORCED, the gate is not attached; attached: " + phrase
 	}
 	fmt.Fprintf(out, "%s to %s: %s\n", printable(x.Workload), target(x), printable(phrase))
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
