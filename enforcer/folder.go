@@ -42,7 +42,7 @@ type ruleFile struct {
 // with its error; a folder that cannot be read is an error of the whole.
 func readFolder(dir string) ([]ruleFile, error) {
 	var files []ruleFile
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := walkFolder(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -62,6 +62,12 @@ func readFolder(dir string) ([]ruleFile, error) {
 		return nil, fmt.Errorf("read policies: %w", err)
 	}
 	return files, nil
+}
+
+// walkFolder walks below a folder or a link to one. Anything else in its place
+// is an error: it would be a walk over nothing, which removes every policy.
+func walkFolder(dir string, fn fs.WalkDirFunc) error {
+	return filepath.WalkDir(filepath.Clean(dir)+string(filepath.Separator), fn)
 }
 
 // markDoubles makes a second file for one policy an error: *.rules and
@@ -126,9 +132,9 @@ func policyOfPath(dir, path string) (string, error) {
 // that cannot be watched is read from time to time all the same.
 func watchFolders(notify *fsnotify.Watcher, dir string) {
 	watched := notify.WatchList()
-	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && !slices.Contains(watched, path) {
-			_ = notify.Add(path)
+	_ = walkFolder(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && !slices.Contains(watched, filepath.Clean(path)) {
+			_ = notify.Add(filepath.Clean(path))
 		}
 		return nil
 	})

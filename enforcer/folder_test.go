@@ -74,3 +74,22 @@ func TestAMissingFolderIsEmptyAndAnUnreadableOneAnError(t *testing.T) {
 		t.Error("a folder below a file is no error")
 	}
 }
+
+func TestAFileIsNoFolderOfPoliciesAndALinkToAFolderIs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"file", "file.rules"} {
+		write(t, dir, name, "192.0.2.0/24\n")
+		if files, err := readFolder(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s: %v and no error", name, files)
+		}
+	}
+	write(t, dir, "policies/shop/api.rules", "192.0.2.0/24\n")
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("policies", link); err != nil {
+		t.Fatal(err)
+	}
+	files, err := readFolder(link)
+	if err != nil || len(files) != 1 || files[0].Policy != "shop/api" || files[0].Path != filepath.Join(link, "shop/api.rules") {
+		t.Errorf("files of a linked folder: %+v, %v", files, err)
+	}
+}

@@ -199,3 +199,20 @@ func TestALongAllowListIsOneEvent(t *testing.T) {
 		t.Errorf("%d rules, want 10,000; problems: %v", n, st.problems.list())
 	}
 }
+
+func TestAFileInPlaceOfTheFolderTakesNoRule(t *testing.T) {
+	st := newStation(t)
+	im := newImporter(st.Enforcer, st.events)
+	write(t, st.cfg.Policies, "web.rules", "192.0.2.0/24\n")
+	st.look(t, im, time.Now())
+	if err := os.RemoveAll(st.cfg.Policies); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Dir(st.cfg.Policies), filepath.Base(st.cfg.Policies), "192.0.2.0/24\n")
+	for i := range 3 {
+		wantRules(t, st.look(t, im, time.Now().Add(time.Duration(i)*time.Hour)), "web", "192.0.2.0/24")
+	}
+	if p := st.problems.list(); len(p) != 1 {
+		t.Errorf("problems %v, want the folder's", p)
+	}
+}
