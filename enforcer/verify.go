@@ -77,7 +77,7 @@ func (r *registry) Verify(root, id string, pid int) error {
 	if path == "/" || strings.HasPrefix(path, "/..") {
 		return errNoContainerCgroup
 	}
-	ids, err := cgroupTree(filepath.Join(root, path))
+	ids, err := cgroupTree(filepath.Join(root, containerCgroup(path, id)))
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,19 @@ func (r *registry) Verify(root, id string, pid int) error {
 		}
 	}
 	return nil
+}
+
+// containerCgroup climbs from the cgroup of a container's first process to the
+// container's own: an init may have moved below it. Docker names it by the ID,
+// or docker-<ID>.scope under systemd; without such a name it is the process's.
+func containerCgroup(path, id string) string {
+	parts := strings.Split(path, "/")
+	for i, p := range parts {
+		if p == id || p == "docker-"+id+".scope" {
+			return strings.Join(parts[:i+1], "/")
+		}
+	}
+	return path
 }
 
 // cgroupTree gives the ids of a cgroup and of all below it.
