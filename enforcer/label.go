@@ -63,12 +63,13 @@ func parseLabels(labels map[string]string, def policy.Mode) (wish, error) {
 	return w, nil
 }
 
-// egressKeys are the keys that are meant for us, misspelt in case or not.
+// egressKeys are the keys that are meant for us, misspelt or not: egress alone
+// or with a separator behind it, whichever, and the name of the whole.
 func egressKeys(labels map[string]string) []string {
 	var keys []string
 	for key := range labels {
-		low := strings.ToLower(key)
-		if low == labelMode || strings.HasPrefix(low, labelMode+".") {
+		rest, ours := strings.CutPrefix(strings.ToLower(key), labelMode)
+		if ours && (rest == "" || strings.ContainsRune("-_:./", rune(rest[0])) || strings.HasPrefix(rest, "warden")) {
 			keys = append(keys, key)
 		}
 	}

@@ -44,6 +44,22 @@ func TestLabelsAreUnderstoodOrBlock(t *testing.T) {
 	}
 }
 
+func TestLabelsThatAreNearlyOursBlock(t *testing.T) {
+	for _, key := range []string{
+		"egress_mode", "egress-policy", "egress:block", "egress/mode", "egress.", "EGRESS_POLICY", "Egress-Mode", "egresswarden", "egresswarden.mode", "EgressWarden/policy",
+	} {
+		got, err := parseLabels(map[string]string{"egress": "allow", key: "learn"}, policy.ModeAllow)
+		if got.Mode != policy.ModeBlock || err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: mode %s, error %v, want block and an error that names it", key, got.Mode, err)
+		}
+	}
+	for _, key := range []string{"egresses", "egressx.mode", "egres", "x-egress", "my.egress.mode", "egréss", ""} {
+		if got, err := parseLabels(map[string]string{key: "block"}, policy.ModeLearn); got.Mode != policy.ModeLearn || err != nil {
+			t.Errorf("%s: mode %s, error %v, want the default", key, got.Mode, err)
+		}
+	}
+}
+
 func TestWorkloadIsStableAcrossReCreation(t *testing.T) {
 	compose := map[string]string{"com.docker.compose.project": "shop", "com.docker.compose.service": "api"}
 	for _, tc := range []struct {
