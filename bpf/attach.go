@@ -30,6 +30,8 @@ func (g *Gate) hooks() []hook {
 		{"cgroup_rmdir", o.CgroupRmdir, ebpf.AttachTraceRawTp, false},
 		{"recvmsg_v4", o.RecvmsgV4, ebpf.AttachCGroupUDP4Recvmsg, true},
 		{"recvmsg_v6", o.RecvmsgV6, ebpf.AttachCGroupUDP6Recvmsg, true},
+		{"setsockopt", o.Setsockopt, ebpf.AttachCGroupSetsockopt, true},
+		{"packet", o.Packet, ebpf.AttachCGroupInetEgress, true},
 		{"connect_v4", o.ConnectV4, ebpf.AttachCGroupInet4Connect, true},
 		{"connect_v6", o.ConnectV6, ebpf.AttachCGroupInet6Connect, true},
 		{"sendmsg_v4", o.SendmsgV4, ebpf.AttachCGroupUDP4Sendmsg, true},

@@ -19,6 +19,13 @@ func (g *Gate) PutContainer(id string, index uint32) error {
 	if err := g.checkIndex(index); err != nil {
 		return fmt.Errorf("put container %s: %w", id, err)
 	}
+	var before uint32
+	if err := g.objects.Containers.Lookup(key, &before); err != nil || before != index {
+		// What the index's former container did is not this one's.
+		if err := g.objects.Forgers.Put(index, uint32(0)); err != nil {
+			return fmt.Errorf("put container %s: %w", id, err)
+		}
+	}
 	return wrap("put container", id, g.objects.Containers.Put(key, index))
 }
 

@@ -205,6 +205,7 @@ const (
 	gateMapEvents            = "events"
 	gateMapFlowsA            = "flows_a"
 	gateMapFlowsB            = "flows_b"
+	gateMapForgers           = "forgers"
 	gateMapHeaders           = "headers"
 	gateMapOverflows         = "overflows"
 	gateMapPeers             = "peers"
@@ -221,10 +222,12 @@ const (
 	gateProgConnectV4        = "connect_v4"
 	gateProgConnectV6        = "connect_v6"
 	gateProgJudge            = "judge"
+	gateProgPacket           = "packet"
 	gateProgRecvmsgV4        = "recvmsg_v4"
 	gateProgRecvmsgV6        = "recvmsg_v6"
 	gateProgSendmsgV4        = "sendmsg_v4"
 	gateProgSendmsgV6        = "sendmsg_v6"
+	gateProgSetsockopt       = "setsockopt"
 	gateProgSweep            = "sweep"
 	gateVarExportBirth       = "export_birth"
 	gateVarExportEvent       = "export_event"
@@ -284,10 +287,12 @@ type gateProgramSpecs struct {
 	ConnectV4   *ebpf.ProgramSpec `ebpf:"connect_v4"`
 	ConnectV6   *ebpf.ProgramSpec `ebpf:"connect_v6"`
 	Judge       *ebpf.ProgramSpec `ebpf:"judge"`
+	Packet      *ebpf.ProgramSpec `ebpf:"packet"`
 	RecvmsgV4   *ebpf.ProgramSpec `ebpf:"recvmsg_v4"`
 	RecvmsgV6   *ebpf.ProgramSpec `ebpf:"recvmsg_v6"`
 	SendmsgV4   *ebpf.ProgramSpec `ebpf:"sendmsg_v4"`
 	SendmsgV6   *ebpf.ProgramSpec `ebpf:"sendmsg_v6"`
+	Setsockopt  *ebpf.ProgramSpec `ebpf:"setsockopt"`
 	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
@@ -301,6 +306,7 @@ type gateMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	FlowsA      *ebpf.MapSpec `ebpf:"flows_a"`
 	FlowsB      *ebpf.MapSpec `ebpf:"flows_b"`
+	Forgers     *ebpf.MapSpec `ebpf:"forgers"`
 	Headers     *ebpf.MapSpec `ebpf:"headers"`
 	Overflows   *ebpf.MapSpec `ebpf:"overflows"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
@@ -355,6 +361,7 @@ type gateMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	FlowsA      *ebpf.Map `ebpf:"flows_a"`
 	FlowsB      *ebpf.Map `ebpf:"flows_b"`
+	Forgers     *ebpf.Map `ebpf:"forgers"`
 	Headers     *ebpf.Map `ebpf:"headers"`
 	Overflows   *ebpf.Map `ebpf:"overflows"`
 	Peers       *ebpf.Map `ebpf:"peers"`
@@ -376,6 +383,7 @@ func (m *gateMaps) Close() error {
 		m.Events,
 		m.FlowsA,
 		m.FlowsB,
+		m.Forgers,
 		m.Headers,
 		m.Overflows,
 		m.Peers,
@@ -414,10 +422,12 @@ type gatePrograms struct {
 	ConnectV4   *ebpf.Program `ebpf:"connect_v4"`
 	ConnectV6   *ebpf.Program `ebpf:"connect_v6"`
 	Judge       *ebpf.Program `ebpf:"judge"`
+	Packet      *ebpf.Program `ebpf:"packet"`
 	RecvmsgV4   *ebpf.Program `ebpf:"recvmsg_v4"`
 	RecvmsgV6   *ebpf.Program `ebpf:"recvmsg_v6"`
 	SendmsgV4   *ebpf.Program `ebpf:"sendmsg_v4"`
 	SendmsgV6   *ebpf.Program `ebpf:"sendmsg_v6"`
+	Setsockopt  *ebpf.Program `ebpf:"setsockopt"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 }
 
@@ -428,10 +438,12 @@ func (p *gatePrograms) Close() error {
 		p.ConnectV4,
 		p.ConnectV6,
 		p.Judge,
+		p.Packet,
 		p.RecvmsgV4,
 		p.RecvmsgV6,
 		p.SendmsgV4,
 		p.SendmsgV6,
+		p.Setsockopt,
 		p.Sweep,
 	)
 }

@@ -89,7 +89,7 @@ func prepareSpec(spec *ebpf.CollectionSpec, o Options) {
 	spec.Variables = nil
 	for name, n := range map[string]uint32{
 		"containers": o.MaxContainers, "states": o.MaxContainers, "policies": o.MaxContainers,
-		"counters": o.MaxContainers, "overflows": o.MaxContainers, "workloads": o.MaxCgroups,
+		"counters": o.MaxContainers, "forgers": o.MaxContainers, "overflows": o.MaxContainers, "workloads": o.MaxCgroups,
 		"headers": o.MaxContainers + spareTables, "tables_v4": o.MaxContainers + spareTables,
 		"tables_v6": o.MaxContainers + spareTables, "tables_ports": o.MaxContainers + spareTables,
 		"flows_a": o.FlowEntries, "flows_b": o.FlowEntries, "peers": o.Peers, "events": o.RingBytes,

@@ -11,6 +11,8 @@ struct ask {
 	u64 cgroup_id;
 	struct addr src;
 	u32 table;
+	/* The device that the socket is bound to; 0 is none. */
+	u32 device;
 	u16 sport;
 	u8 hook;
 	/* Not 0: the implicit rule for the embedded resolver answers. */
@@ -27,6 +29,8 @@ struct answer {
 #define V4_RESOLVER htonl(0x7f00000b)
 #define MPTCP 262
 #define ICMPV6 58
+/* lo's index, in every network namespace. */
+#define LOOPBACK_DEVICE 1
 
 static __always_inline void addr_from_v4(struct addr *a, u32 ip)
 {
@@ -41,11 +45,17 @@ static __always_inline int is_v4(const struct addr *a)
 	return !(a->w[0] | a->w[1]) && a->w[2] == V4_MAPPED;
 }
 
+/* Whether canonical() would change it. */
+static __always_inline int is_v4_compatible(const struct addr *a)
+{
+	return !(a->w[0] | a->w[1] | a->w[2]) && a->w[3] && a->w[3] != htonl(1);
+}
+
 /* Gives an IPv4-compatible address (::a.b.c.d) the form of IPv4, which the
  * mapped one has already. `::` and `::1` are themselves. */
 static __always_inline void canonical(struct addr *a)
 {
-	if (!(a->w[0] | a->w[1] | a->w[2]) && a->w[3] && a->w[3] != htonl(1))
+	if (is_v4_compatible(a))
 		a->w[2] = V4_MAPPED;
 }
 
@@ -97,7 +107,9 @@ static __always_inline int ask_complete(struct ask *a)
 	if (a->key.proto != PROTO_TCP && a->key.proto != PROTO_UDP)
 		a->key.port = 0;
 	canonical(&a->key.dst);
-	if (!((posture >> 8) & FLAG_HOST_NETWORK) && is_local(&a->key.dst)) {
+	/* Bound to another device, even a loopback address leaves the namespace. */
+	if (!((posture >> 8) & FLAG_HOST_NETWORK) && a->device <= LOOPBACK_DEVICE &&
+	    is_local(&a->key.dst)) {
 		if (!is_v4(&a->key.dst) || a->key.dst.w[3] != V4_RESOLVER)
 			return 0;
 		a->resolver = 1;

@@ -7,6 +7,7 @@
 #include "decide.h"
 #include "flows.h"
 #include "sweep.h"
+#include "wall.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -66,8 +67,10 @@ static __always_inline void ask_src(struct ask *a, struct bpf_sock_addr *ctx)
 {
 	struct bpf_sock *sk = ctx->sk;
 
-	if (sk)
+	if (sk) {
 		a->sport = sk->src_port;
+		a->device = sk->bound_dev_if;
+	}
 }
 
 static __always_inline int answer(struct ask *a, u32 hook)
@@ -169,9 +172,43 @@ int recvmsg_v6(struct bpf_sock_addr *ctx)
 	if (!asks(&a))
 		return PROCEED;
 	ask_dst_v6(&a, ctx);
+	/* No network brings an IPv4-compatible source: it would be a way to note an
+	 * IPv4 peer by an address of IPv6. */
+	if (is_v4_compatible(&a.key.dst))
+		return PROCEED;
 	if (a.key.proto == PROTO_UDP && ask_complete(&a) && !a.resolver)
 		peer_note_received(&a);
 	return PROCEED;
+}
+
+/*
+ * A socket that carries an address of somebody else could play the peer that
+ * wrote first. A blocked container gets none; one that made some before loses
+ * the right to answer.
+ */
+SEC("cgroup/setsockopt")
+int setsockopt(struct bpf_sockopt *ctx)
+{
+	struct ask a = {};
+	u32 verdict;
+
+	/* Longer than what the kernel copied: it shall use the original. */
+	if (ctx->optlen > SOCKOPT_COPIED)
+		ctx->optlen = 0;
+	if (!lends_an_address(ctx->level, ctx->optname) || !asks(&a))
+		return PROCEED;
+	verdict = forger(a.key.index);
+	return verdict == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
+/* What is sent to loopback must not leave by a network, whatever a socket's
+ * options or a message's control data say. */
+SEC("cgroup_skb/egress")
+int packet(struct __sk_buff *skb)
+{
+	if (skb->ifindex == LOOPBACK_DEVICE || !to_loopback(skb))
+		return PROCEED;
+	return blocked_cgroup(bpf_skb_cgroup_id(skb)) ? REFUSE : PROCEED;
 }
 
 /*

@@ -150,6 +150,16 @@ struct {
 	__type(value, u64);
 } peers SEC(".maps");
 
+/* index -> not 0 once a process of the container made a socket that can carry
+ * another host's address, see wall.h. Written by that hook, cleared by user space
+ * with a new container. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u32);
+} forgers SEC(".maps");
+
 /* The ring of events: the only way by which decisions reach user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

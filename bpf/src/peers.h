@@ -26,7 +26,11 @@ static __noinline int peer_may_be_answered(const struct ask *a)
 {
 	struct peer_key key;
 	u64 *seen, value;
+	u32 *forger, index = a->key.index;
 
+	forger = bpf_map_lookup_elem(&forgers, &index);
+	if (!forger || READ_ONCE(*forger))
+		return 0; /* its peers may be of its own making */
 	peer_of(a, &key);
 	seen = bpf_map_lookup_elem(&peers, &key);
 	if (!seen)
