@@ -18,6 +18,11 @@ import (
 
 // desk reads the policy log for a command, and calls it.
 func (a *app) desk(ctx context.Context, use func(*operator.Desk) error) error {
+	return a.deskOf(ctx, "", use)
+}
+
+// deskOf also warns where no host knows the workload that the command is for.
+func (a *app) deskOf(ctx context.Context, workload string, use func(*operator.Desk) error) error {
 	actor := operator.LocalActor(a.env)
 	if a.creds != "" {
 		name, err := eventlog.CredentialName(a.creds)
@@ -35,6 +40,9 @@ func (a *app) desk(ctx context.Context, use func(*operator.Desk) error) error {
 	if err != nil {
 		return err
 	}
+	if workload != "" {
+		a.warnUnknown(ctx, l, workload)
+	}
 	return use(d)
 }
 
@@ -51,7 +59,12 @@ func (f *changeFlags) add(c *cobra.Command) {
 
 // change drafts, makes and tells a change.
 func (a *app) change(ctx context.Context, f changeFlags, draft func(*operator.Desk) (*operator.Draft, error)) error {
-	return a.desk(ctx, func(d *operator.Desk) error {
+	return a.changeOf(ctx, "", f, draft)
+}
+
+// changeOf also warns where no host knows the workload.
+func (a *app) changeOf(ctx context.Context, workload string, f changeFlags, draft func(*operator.Desk) (*operator.Draft, error)) error {
+	return a.deskOf(ctx, workload, func(d *operator.Desk) error {
 		_, err := a.apply(ctx, d, f, draft)
 		return err
 	})

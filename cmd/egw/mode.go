@@ -39,7 +39,7 @@ func modeCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.desk(c.Context(), func(d *operator.Desk) error {
+			return a.deskOf(c.Context(), args[0], func(d *operator.Desk) error {
 				return setMode(c.Context(), a, d, args[0], mode, f, yes)
 			})
 		},

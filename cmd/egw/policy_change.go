@@ -59,7 +59,7 @@ func addRule(c *cobra.Command, a *app, f addFlags, action policy.Action, args []
 	if f.comment != "" {
 		r.Comment = f.comment
 	}
-	return a.change(c.Context(), f.changeFlags, func(d *operator.Desk) (*operator.Draft, error) {
+	return a.changeOf(c.Context(), args[0], f.changeFlags, func(d *operator.Desk) (*operator.Draft, error) {
 		r.Expires = d.Until(ttl)
 		for _, deny := range d.Shadows(args[0], r) {
 			fmt.Fprintf(a.stderr, "egw: note: the rule %s %s wins where both match\n", deny.ID, deny)

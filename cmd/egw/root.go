@@ -30,6 +30,8 @@ type app struct {
 	tls     struct{ ca, cert, key string }
 	started bool // a command's own code has begun: its errors are no usage errors
 	endless bool // the command ends by a signal alone, which is no interruption
+	// knownWait is how long hosts have to say whether they know a workload.
+	knownWait time.Duration
 }
 
 // commands are all there are, in the order of the help.
@@ -55,7 +57,7 @@ func commands(a *app) []*cobra.Command {
 
 // run executes a command line and gives the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer, env func(string) string) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: env, now: time.Now, knownWait: time.Second}
 	return a.run(args)
 }
 
