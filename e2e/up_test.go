@@ -40,8 +40,9 @@ type up struct {
 	done chan struct{}
 }
 
-// newUp starts egw up, and takes everything down when the test ends.
-func newUp(t *testing.T) *up {
+// newUp starts egw up on the world's host, with more flags if given, and takes
+// everything down when the test ends.
+func newUp(t *testing.T, flags ...string) *up {
 	t.Helper()
 	testutil.Privileged(t)
 	off := func() {
@@ -59,21 +60,24 @@ func newUp(t *testing.T) *up {
 		socket: filepath.Join(dir, "nats.sock"), logFile: filepath.Join(dir, "up.log"),
 	}
 	u.docker.DualNetwork(t, "dual")
-	u.start(t, dir)
+	u.start(t, dir, flags)
 	return u
 }
 
-func (u *up) start(t *testing.T, dir string) {
+func (u *up) start(t *testing.T, dir string, flags []string) {
 	t.Helper()
 	log, err := os.Create(u.logFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	u.cmd, u.done = exec.Command(u.program, "up", "--host", loopHost, "--data", filepath.Join(dir, "data"), "--pins", loopPins,
-		"--policies", filepath.Join(dir, "policies"), "--docker", "unix://"+u.docker.Socket, "--socket", u.socket, "--listen", ""), make(chan struct{})
+	args := append([]string{
+		"up", "--host", loopHost, "--data", filepath.Join(dir, "data"), "--pins", loopPins, "--policies", filepath.Join(dir, "policies"),
+		"--docker", "unix://" + u.docker.Socket, "--socket", u.socket, "--listen", "",
+	}, flags...)
+	u.cmd, u.done = exec.Command(u.program, args...), make(chan struct{})
 	u.cmd.Stdout, u.cmd.Stderr = log, log
-	if err := u.cmd.Start(); err != nil {
+	if err := u.world.Host.Start(u.cmd); err != nil {
 		t.Fatalf("start egw up: %v", err)
 	}
 	go func() {
