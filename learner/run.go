@@ -43,6 +43,8 @@ const (
 	retryAfter = time.Second
 	// restFactor bounds the share of time that planning and saving take.
 	restFactor = 10
+	// restMost bounds the rest: what was slow may have been a log that was away.
+	restMost = 30 * time.Second
 )
 
 // service runs a Learner between the streams.
@@ -138,7 +140,7 @@ func (s *service) every(ctx context.Context, d time.Duration, do func(context.Co
 		if err := do(ctx); err != nil {
 			return err
 		}
-		wait(ctx, max(d, restFactor*time.Since(start)))
+		wait(ctx, max(d, min(restFactor*time.Since(start), restMost)))
 		if ctx.Err() != nil {
 			return nil
 		}
