@@ -55,6 +55,10 @@ test-bpf: ## The kernel side, as root
 test-e2e: ## Whole programs against a Docker engine of their own, as root
 	EGW_PRIVILEGED=1 $(TEST) -v ./e2e/...
 
+.PHONY: test-kills
+test-kills: ## Kill every process a hundred times while learning, as root; apart from test
+	EGW_PRIVILEGED=1 $(TEST) -v -tags kills ./e2e/chaos
+
 .PHONY: bench
 bench: ## Measure, and write docs/BENCHMARKS.md, as root
 	scripts/bench.sh
