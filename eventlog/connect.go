@@ -2,9 +2,11 @@ package eventlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	neturl "net/url"
 	"os"
 	"strings"
 	"time"
@@ -38,6 +40,9 @@ func Connect(ctx context.Context, o Options) (*Log, error) {
 		return nil, err
 	}
 	nc, err := nats.Connect(url, options...)
+	if odd := (*neturl.Error)(nil); errors.As(err, &odd) {
+		err = odd.Err // without the address, see describe
+	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
 	}
@@ -72,11 +77,19 @@ func (l *Log) Close() {
 	l.nc.Close()
 }
 
+// describe names the server without the user, password or token that its
+// address may hold.
 func describe(o Options) string {
 	if o.InProcess != nil {
 		return "the embedded server"
 	}
-	return o.URL
+	servers := strings.Split(o.URL, ",")
+	for i, one := range servers {
+		if at := strings.LastIndexByte(one, '@'); at >= 0 && !strings.HasPrefix(one, "unix://") {
+			servers[i] = one[at+1:]
+		}
+	}
+	return strings.Join(servers, ",")
 }
 
 func natsOptions(o Options, log *slog.Logger) ([]nats.Option, string, error) {
