@@ -34,7 +34,7 @@ func startHost(t *testing.T, root *cgroup.Group, change func(*Config)) *host {
 	cfg.Pins, cfg.CgroupRoot = "/sys/fs/bpf/egwtest-account", root.Path
 	cfg.Docker = "unix://" + filepath.Join(dir, "no-docker.sock")
 	h := &host{root: root, server: eventlog.ServerOptions{Dir: filepath.Join(dir, "nats"), Socket: filepath.Join(dir, "nats.sock")}}
-	cfg.NATS = NATS{URL: "unix://" + h.server.Socket}
+	cfg.NATS.URL = "unix://" + h.server.Socket
 	change(&cfg)
 	e, err := New(cfg, slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {

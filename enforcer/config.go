@@ -1,18 +1,15 @@
 package enforcer
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/daemon"
 	"github.com/egresswarden/egresswarden/policy"
 )
 
@@ -50,14 +47,7 @@ type Config struct {
 // NATS says where events go. Without a URL the enforcer runs its own server
 // with no port, reached through Socket.
 type NATS struct {
-	URL       string `yaml:"url"`
-	TokenFile string `yaml:"token_file"`
-	CredsFile string `yaml:"creds_file"`
-	CAFile    string `yaml:"ca_file"`
-	CertFile  string `yaml:"cert_file"`
-	KeyFile   string `yaml:"key_file"`
-	// Socket is the own server's unix socket.
-	Socket string `yaml:"socket"`
+	daemon.NATS `yaml:",inline"`
 	// Listen is a loopback host:port that the own server listens at, guarded
 	// by TokenFile; empty is none.
 	Listen string `yaml:"listen"`
@@ -77,26 +67,15 @@ func DefaultConfig() Config {
 		DefaultMode:      policy.ModeAllow.String(),
 		UnknownContainer: policy.ModeBlock.String(),
 		SettleSeconds:    30,
-		NATS:             NATS{Socket: "/run/egresswarden/nats.sock"},
+		NATS:             NATS{NATS: daemon.NATS{Socket: eventlog.DefaultSocket}},
 	}
 }
 
 // LoadConfig reads a YAML file over the defaults. Unknown keys are errors.
 func LoadConfig(path string) (Config, error) {
 	cfg := DefaultConfig()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return cfg, fmt.Errorf("read configuration: %w", err)
-	}
-	dec := yaml.NewDecoder(bytes.NewReader(text))
-	dec.KnownFields(true)
-	if err := dec.Decode(&cfg); err != nil && !errors.Is(err, io.EOF) {
-		return cfg, fmt.Errorf("read %s: %w", path, err)
-	}
-	if err := cfg.Validate(); err != nil {
-		return cfg, fmt.Errorf("%s: %w", path, err)
-	}
-	return cfg, nil
+	err := daemon.ReadConfig(path, &cfg)
+	return cfg, err
 }
 
 // Validate names every key that is wrong.
@@ -116,6 +95,7 @@ func (c Config) Validate() error {
 	if c.SettleSeconds < 0 {
 		errs = append(errs, errors.New("settle_seconds: must not be negative"))
 	}
+	errs = append(errs, c.NATS.Validate())
 	if c.NATS.URL == "" && c.NATS.Socket == "" && c.NATS.Listen == "" {
 		errs = append(errs, errors.New("nats: url, or socket or listen of an own server, must be set"))
 	}

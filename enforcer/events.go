@@ -3,7 +3,6 @@ package enforcer
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -99,8 +98,5 @@ func (c Config) options(server *eventlog.Server, log *slog.Logger) eventlog.Opti
 	if server != nil {
 		return server.Options()
 	}
-	return eventlog.Options{
-		URL: c.NATS.URL, TokenFile: c.NATS.TokenFile, CredsFile: c.NATS.CredsFile, CAFile: c.NATS.CAFile,
-		CertFile: c.NATS.CertFile, KeyFile: c.NATS.KeyFile, Name: fmt.Sprintf("egw-enforcer %s", c.Host), Log: log,
-	}
+	return c.NATS.Options("egw-enforcer "+c.Host, log)
 }

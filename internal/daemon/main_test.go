@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+type config struct {
+	Data string `yaml:"data"`
+}
+
+func (c config) Validate() error {
+	if c.Data == "" {
+		return errors.New("data: must not be empty")
+	}
+	return nil
+}
+
+func program(run func(config) error) Program[config] {
+	return Program[config]{
+		Name: "egw-test", Config: "/none/test.yaml",
+		Load: func(path string) (config, error) {
+			c := config{Data: "default"}
+			err := ReadConfig(path, &c)
+			return c, err
+		},
+		Run: func(_ context.Context, c config, _ *slog.Logger) error { return run(c) },
+	}
+}
+
+func TestExitCodesTellWhoIsToBlame(t *testing.T) {
+	write := func(text string) string {
+		path := filepath.Join(t.TempDir(), "test.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	good := write("data: x\n")
+	for name, c := range map[string]struct {
+		args  []string
+		fails error
+		code  int
+		says  string
+		ran   bool
+	}{
+		"runs":            {args: []string{"-config", good}, ran: true},
+		"an empty file":   {args: []string{"-config", write("")}, ran: true},
+		"ends by itself":  {args: []string{"-config", good}, fails: errors.New("disk on fire"), code: 1, says: "disk on fire", ran: true},
+		"check":           {args: []string{"-config", good, "-check"}, says: "is right"},
+		"version":         {args: []string{"-version"}, says: "\n"},
+		"help":            {args: []string{"-h"}, code: 2, says: "-config"},
+		"unknown flag":    {args: []string{"-verbose"}, code: 2, says: "-verbose"},
+		"wrong level":     {args: []string{"-log-level", "loud", "-config", good}, code: 2, says: "-log-level"},
+		"no file":         {args: nil, code: 2, says: "/none/test.yaml"},
+		"unknown key":     {args: []string{"-config", write("dta: x\n"), "-check"}, code: 2, says: "dta"},
+		"wrong value":     {args: []string{"-config", write("data: ''\n"), "-check"}, code: 2, says: "data: must not be empty"},
+		"not YAML at all": {args: []string{"-config", write("{"), "-check"}, code: 2, says: "test.yaml"},
+	} {
+		ran := false
+		var out bytes.Buffer
+		code := program(func(config) error { ran = true; return c.fails }).run(t.Context(), c.args, &out, &out)
+		if code != c.code || !strings.Contains(out.String(), c.says) || ran != c.ran {
+			t.Errorf("%s: exit code %d, ran %v, %q; want %d, %v, %q", name, code, ran, out.String(), c.code, c.ran, c.says)
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+)
+
+func TestConnectWaitsAndSaysForWhat(t *testing.T) {
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	start := func() *eventlog.Server {
+		s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(dir, "nats"), Listen: "127.0.0.1:0", TokenFile: token})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	url := "nats://" + start().Addr().String()
+	if err := os.Rename(token, token+".aside"); err != nil {
+		t.Fatal(err)
+	}
+	said := &told{want: "nats.token_file", then: func() {
+		if err := os.Rename(token+".aside", token); err != nil {
+			t.Error(err)
+		}
+	}}
+	log := slog.New(slog.NewTextHandler(said, nil))
+	l, err := NATS{URL: url, TokenFile: token}.Connect(t.Context(), "test", log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if strings.Count(said.String(), said.want) != 1 {
+		t.Errorf("the missing token is not told once:\n%s", said)
+	}
+}
+
+// told is a log that does something once a thing was said.
+type told struct {
+	bytes.Buffer
+	want string
+	then func()
+}
+
+func (b *told) Write(text []byte) (int, error) {
+	if b.then != nil && bytes.Contains(text, []byte(b.want)) {
+		b.then()
+		b.then = nil
+	}
+	return b.Buffer.Write(text)
+}
+
+func TestConnectEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	log := slog.New(slog.NewTextHandler(&told{want: "tried again", then: cancel}, nil))
+	if _, err := (NATS{Socket: filepath.Join(t.TempDir(), "none")}).Connect(ctx, "test", log); err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("%v does not name the socket", err)
+	}
+}
+
+func TestHalfACertificateIsRefused(t *testing.T) {
+	if err := (NATS{CertFile: "c"}).Validate(); err == nil || !strings.Contains(err.Error(), "key_file") {
+		t.Error(err)
+	}
+}
