@@ -50,7 +50,7 @@ func (e *Enforcer) connected(ctx context.Context, server *eventlog.Server) error
 	g.Go(func() error { return e.follow(ctx, log) })
 	g.Go(func() error { return e.watchFolder(ctx, log) })
 	g.Go(func() error { return e.answer(ctx, log) })
-	g.Go(func() error { return e.heartbeat(ctx) })
+	g.Go(func() error { return e.heartbeat(ctx, log) })
 	if server != nil {
 		g.Go(func() error { return e.watchServer(ctx, server) })
 	}

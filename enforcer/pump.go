@@ -177,21 +177,3 @@ func (e *Enforcer) sweep(ctx context.Context) error {
 		}
 	}
 }
-
-// aliveEvery leaves room for other events in a host's history.
-const aliveEvery = 5 * time.Minute
-
-// heartbeat tells that this host is enforcing, and how it stands.
-func (e *Enforcer) heartbeat(ctx context.Context) error {
-	e.report.add(hostEvent{Kind: "enforcer.started", Severity: "info", Message: "enforcer started", Detail: map[string]string{"boot": e.boot}})
-	tick := time.NewTicker(aliveEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-			e.report.add(hostEvent{Kind: "enforcer.alive", Severity: "info", Message: "enforcer is alive", Revision: e.ledger.standing().revision})
-		}
-	}
-}

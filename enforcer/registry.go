@@ -84,7 +84,9 @@ type registry struct {
 	// snapshot may be older.
 	desired policySet
 	folded  bool
-	changed chan struct{}
+	// learning is since when each workload learns, see census.
+	learning map[string]time.Time
+	changed  chan struct{}
 }
 
 // policySet is the rules and mode overrides that are to be in force.

@@ -29,6 +29,8 @@ type snapshot struct {
 	Fold uint64 `json:"fold"`
 	// Mark tells the event at Fold from that of another log.
 	Mark string `json:"mark,omitempty"`
+	// Learning is since when each workload learns.
+	Learning map[string]time.Time `json:"learning,omitempty"`
 }
 
 const snapshotVersion = 1
@@ -83,6 +85,7 @@ func (r *registry) restore(s snapshot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.desired = policySet{Rules: s.Rules, Modes: s.Modes, Revision: s.Revision}
+	r.learning = s.Learning
 	for _, c := range s.Containers {
 		if err := r.restoreContainer(c); err != nil {
 			r.Log.Error("container of the snapshot not in the gate", "container", c.Name, "err", err)
@@ -122,7 +125,7 @@ func (r *registry) restoreContainer(c Container) error {
 func (r *registry) snapshot() snapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := snapshot{Version: snapshotVersion, Rules: r.desired.Rules, Modes: r.desired.Modes, Revision: r.desired.Revision}
+	s := snapshot{Version: snapshotVersion, Rules: r.desired.Rules, Modes: r.desired.Modes, Revision: r.desired.Revision, Learning: r.learning}
 	for _, c := range r.containers {
 		s.Containers = append(s.Containers, *c)
 	}
