@@ -134,6 +134,10 @@ func TestAFloodIsAccountedExactlyWithAOnePageRingAndNoReader(t *testing.T) {
 	if c.Allow != 256*rounds {
 		t.Errorf("%d allowed, want %d", c.Allow, 256*rounds)
 	}
+	all, overAll, err := f.Totals()
+	if err != nil || all != c || overAll != over {
+		t.Errorf("totals %+v and %+v (%v), the one index has %+v and %+v", all, overAll, err, c, over)
+	}
 }
 
 func TestSweepingUnderLoadLosesNothing(t *testing.T) {
