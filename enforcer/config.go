@@ -10,6 +10,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/daemon"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
 	"github.com/egresswarden/egresswarden/policy"
 )
 
@@ -35,6 +36,9 @@ type Config struct {
 	// lists before it is forgotten.
 	SettleSeconds float64 `yaml:"settle_seconds"`
 	NATS          NATS    `yaml:"nats"`
+	// ListenMetrics is a loopback address for metrics, health and readiness;
+	// empty is none.
+	ListenMetrics telemetry.Address `yaml:"listen_metrics"`
 
 	// Sizes of the gate; 0 is the default.
 	RingBytes     uint32 `yaml:"ring_bytes"`
@@ -68,6 +72,7 @@ func DefaultConfig() Config {
 		UnknownContainer: policy.ModeBlock.String(),
 		SettleSeconds:    30,
 		NATS:             NATS{NATS: daemon.NATS{Socket: eventlog.DefaultSocket}},
+		ListenMetrics:    telemetry.Default("127.0.0.1:9741"),
 	}
 }
 
@@ -91,6 +96,9 @@ func (c Config) Validate() error {
 	}
 	if c.UnknownContainer != "block" && c.UnknownContainer != "allow" {
 		errs = append(errs, fmt.Errorf("unknown_container: %q: want block or allow", c.UnknownContainer))
+	}
+	if err := c.ListenMetrics.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
 	}
 	if c.SettleSeconds < 0 {
 		errs = append(errs, errors.New("settle_seconds: must not be negative"))

@@ -21,6 +21,7 @@ func TestWrongConfigurationNamesTheKey(t *testing.T) {
 		"data: ''":                 "data",
 		"nats: {socket: ''}":       "nats",
 		"settle_seconds: -1":       "settle_seconds",
+		"listen_metrics: ':9741'":  "listen_metrics",
 		"nats: {url: nats://x, listen: '127.0.0.1:1', socket: ''}": "nats.listen",
 	} {
 		path := filepath.Join(t.TempDir(), "enforcer.yaml")

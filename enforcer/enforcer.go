@@ -45,6 +45,8 @@ type Enforcer struct {
 	release  func() error
 	// folded tells the importer that the log was folded further.
 	folded chan struct{}
+	// scrapes lets readers of metrics at the gate until it is closed.
+	scrapes door
 }
 
 // New opens the gate and puts the last good state of the snapshot into it; it
@@ -127,7 +129,10 @@ func (e *Enforcer) restore() error {
 
 // Close lets go of the gate, which stays at work, and of the locks; Run does
 // so itself.
-func (e *Enforcer) Close() error { return errors.Join(e.gate.Close(), e.release()) }
+func (e *Enforcer) Close() error {
+	e.scrapes.close()
+	return errors.Join(e.gate.Close(), e.release())
+}
 
 // Attached is closed when Run has put the gate in force.
 func (e *Enforcer) Attached() <-chan struct{} { return e.attached }

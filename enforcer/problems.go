@@ -45,6 +45,23 @@ func (p *problems) list() []string {
 	return out
 }
 
+// get is one problem, nil if there is none.
+func (p *problems) get(key string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if text, ok := p.text[key]; ok {
+		return errors.New(text)
+	}
+	return nil
+}
+
+// keys are those of every problem.
+func (p *problems) keys() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.text))
+}
+
 // gateEvery is how often the gate is looked after.
 const gateEvery = 5 * time.Second
 

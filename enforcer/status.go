@@ -143,14 +143,22 @@ type door struct {
 var errEnding = errors.New("the enforcer is ending")
 
 func (d *door) guard(fn eventlog.Handler) eventlog.Handler {
-	return func(ctx context.Context, request []byte) ([]byte, error) {
-		d.mu.RLock()
-		defer d.mu.RUnlock()
-		if d.closed {
+	return func(ctx context.Context, request []byte) (answer []byte, err error) {
+		if !d.enter(func() { answer, err = fn(ctx, request) }) {
 			return nil, errEnding
 		}
-		return fn(ctx, request)
+		return answer, err
 	}
+}
+
+// enter runs fn inside, unless the door is closed.
+func (d *door) enter(fn func()) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if !d.closed {
+		fn()
+	}
+	return !d.closed
 }
 
 // close returns when nobody is inside any more.

@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"github.com/egresswarden/egresswarden/enforcer"
 	"github.com/egresswarden/egresswarden/internal/daemon"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
 )
 
 func main() {
@@ -21,5 +23,11 @@ func run(ctx context.Context, cfg enforcer.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	return e.Run(ctx, nil)
+	set := telemetry.New()
+	e.Instrument(set)
+	metrics, err := set.Listen(cfg.ListenMetrics, log)
+	if err != nil {
+		return errors.Join(err, e.Close())
+	}
+	return metrics.Beside(ctx, func(ctx context.Context) error { return e.Run(ctx, nil) })
 }

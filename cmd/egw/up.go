@@ -13,6 +13,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/enforcer"
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
 	"github.com/egresswarden/egresswarden/learner"
 	"github.com/egresswarden/egresswarden/policy"
 )
@@ -50,6 +51,7 @@ func upCommand(a *app) *cobra.Command {
 	flags.StringVar(&o.Pins, "pins", o.Pins, "folder of the gate's pins, on a BPF file system")
 	flags.StringVar(&o.NATS.Listen, "listen", "127.0.0.1:4277", "loopback address for NATS clients with the token; empty: none")
 	flags.StringVar(&o.NATS.Socket, "socket", o.NATS.Socket, "unix socket for the tools of this host")
+	flags.Var(&o.ListenMetrics, "metrics", "loopback address for metrics, health and readiness; empty: none")
 	flags.StringVar(&o.Host, "host", o.Host, "this host's name in events")
 	flags.StringVar(&o.DefaultMode, "default-mode", o.DefaultMode, "mode of containers without a label: allow, learn or block")
 	flags.StringVar(&o.UnknownContainer, "unknown-container", o.UnknownContainer, "what a container meets that nobody knew at its birth: block or allow")
@@ -75,15 +77,22 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	if err != nil {
 		return upError(err)
 	}
-	server, err := o.StartServer(log)
+	set := telemetry.New()
+	e.Instrument(set)
+	metrics, err := set.Listen(o.ListenMetrics, log)
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
+	server, err := o.StartServer(log)
+	if err != nil {
+		return errors.Join(err, metrics.Close(), e.Close())
+	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return metrics.Run(ctx) })
 	g.Go(func() error { return e.Run(ctx, server) })
 	g.Go(func() error { return runLearner(ctx, server, o, log) })
-	g.Go(func() error { return greet(ctx, a, e, o) })
+	g.Go(func() error { return greet(ctx, a, e, metrics, o) })
 	err = g.Wait()
 	fmt.Fprintln(a.stderr, "egw: stopped; the gate stays in force: `egw detach` takes it off")
 	return err
@@ -113,7 +122,7 @@ func runLearner(ctx context.Context, server *eventlog.Server, o upOptions, log *
 const dockerWait = 5 * time.Second
 
 // greet says what is where, once the gate is in force.
-func greet(ctx context.Context, a *app, e *enforcer.Enforcer, o upOptions) error {
+func greet(ctx context.Context, a *app, e *enforcer.Enforcer, m *telemetry.Server, o upOptions) error {
 	select {
 	case <-ctx.Done():
 		return nil
@@ -125,7 +134,7 @@ func greet(ctx context.Context, a *app, e *enforcer.Enforcer, o upOptions) error
 	}
 	lines := [][2]string{
 		{"gate", "in force, pinned at " + o.Pins}, {"data", o.Data}, {"policies", filepath.Join(o.Policies, "WORKLOAD.rules")},
-		{"socket", o.NATS.Socket}, {"listening", listening(o)}, {"docker", dockerLine(s, o)},
+		{"socket", o.NATS.Socket}, {"listening", listening(o)}, {"metrics", metricsLine(m)}, {"docker", dockerLine(s, o)},
 	}
 	for _, l := range lines {
 		fmt.Fprintf(a.stderr, "egw: %-10s %s\n", l[0], l[1])
@@ -156,6 +165,13 @@ func listening(o upOptions) string {
 		return "at no port"
 	}
 	return fmt.Sprintf("%s, the token is in %s", o.NATS.Listen, o.NATS.TokenFile)
+}
+
+func metricsLine(m *telemetry.Server) string {
+	if m.Addr() == "" {
+		return "at no port"
+	}
+	return "http://" + m.Addr() + "/metrics, /healthz, /readyz"
 }
 
 func dockerLine(s enforcer.Status, o upOptions) string {

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -74,6 +77,7 @@ func (h *host) upArgs() []string {
 	return []string{
 		"up", "--data", filepath.Join(h.dir, "data"), "--pins", h.pins, "--socket", h.socket(), "--listen", "", "--host", "test-1",
 		"--policies", filepath.Join(h.dir, "policies"), "--docker", "unix://" + h.dir + "/no-docker.sock", "--cgroup-root", h.cgroup,
+		"--metrics", "127.0.0.1:0",
 	}
 }
 
@@ -160,6 +164,7 @@ func TestAHostFromUpToDetach(t *testing.T) {
 		h.said(t, text)
 	}
 	h.egw(t, "status").want(t, exitOK, "HOST test-1  enforcing, DOCKER AWAY", "problem: docker:")
+	h.serves(t)
 	h.explains(t, rules)
 	if r := h.egw(t, h.upArgs()...); r.code != exitError || !strings.Contains(r.stderr, "another enforcer is running there") {
 		t.Errorf("a second egw up: exit code %d: %s", r.code, r.stderr)
@@ -184,6 +189,32 @@ func TestAHostFromUpToDetach(t *testing.T) {
 	}
 	if code := h.stop(t); code != exitOK {
 		t.Errorf("stopped with exit code %d:\n%s", code, h.log)
+	}
+}
+
+// serves holds that metrics, health and readiness are where the greeting says.
+func (h *host) serves(t *testing.T) {
+	t.Helper()
+	found := regexp.MustCompile(`metrics +(http://127\.0\.0\.1:\d+)/metrics`).FindStringSubmatch(h.log.String())
+	if found == nil {
+		t.Fatalf("it does not say where the metrics are:\n%s", h.log)
+	}
+	for path, want := range map[string]struct {
+		code int
+		text string
+	}{
+		"/metrics": {http.StatusOK, "\negw_enforcer_enforcing 1\n"}, "/healthz": {http.StatusOK, "ok"},
+		"/readyz": {http.StatusServiceUnavailable, "docker: docker's event stream does not stand"},
+	} {
+		answer, err := http.Get(found[1] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != want.code || !strings.Contains(string(text), want.text) {
+			t.Errorf("%s answers %d (%v) without %q: %s", path, answer.StatusCode, err, want.text, text)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,13 +18,15 @@ type Address struct {
 // Default is an address that nobody gave.
 func Default(text string) Address { return Address{Text: text} }
 
-// UnmarshalText takes what a configuration file gives.
-func (a *Address) UnmarshalText(text []byte) error { return a.Set(string(text)) }
+// UnmarshalText takes what a configuration file gives, for Validate to judge.
+func (a *Address) UnmarshalText(text []byte) error {
+	*a = Address{Text: string(text), Given: true}
+	return nil
+}
 
 // Set takes what a flag gives.
 func (a *Address) Set(text string) error {
-	*a = Address{Text: text, Given: true}
-	return a.Validate()
+	return errors.Join(a.UnmarshalText([]byte(text)), a.Validate())
 }
 
 // String is the address as it was given.

@@ -82,6 +82,18 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// Beside serves as long as work lasts, and returns its error.
+func (s *Server) Beside(ctx context.Context, work func(context.Context) error) error {
+	var g errgroup.Group
+	ctx, end := context.WithCancel(ctx)
+	g.Go(func() error { return s.Run(ctx) })
+	g.Go(func() error {
+		defer end()
+		return work(ctx)
+	})
+	return g.Wait()
+}
+
 // Close gives the address up; Run does so itself.
 func (s *Server) Close() error {
 	if s.listener == nil {

@@ -152,6 +152,20 @@ func TestAServerServesUntilItsEnd(t *testing.T) {
 	}
 }
 
+func TestBesideEndsWithTheWork(t *testing.T) {
+	s, err := New().Listen(Default("127.0.0.1:0"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := errors.New("worn out")
+	if err := s.Beside(t.Context(), func(context.Context) error { return want }); !errors.Is(err, want) {
+		t.Errorf("ended with %v", err)
+	}
+	if _, err := net.Dial("tcp", s.Addr()); err == nil {
+		t.Error("it still listens")
+	}
+}
+
 func TestNowhereIsNoServer(t *testing.T) {
 	s, err := New().Listen(Address{Given: true}, slog.New(slog.DiscardHandler))
 	if err != nil || s.Addr() != "" {
@@ -161,5 +175,27 @@ func TestNowhereIsNoServer(t *testing.T) {
 	cancel()
 	if err := s.Run(ctx); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestReadings(t *testing.T) {
+	undescribed := false
+	r := NewReadings("egw_test_", func(tell func(string, float64, ...string)) {
+		tell("level", 2, "low")
+		if undescribed {
+			tell("surprise", 1)
+		}
+	})
+	r.Gauge("level", "x", "of")
+	r.Counter("absent_total", "Not told.")
+	s := New()
+	s.Register(r)
+	_, text := get(t, s.Handler(), "/metrics")
+	if !strings.Contains(text, `egw_test_level{of="low"} 2`) || strings.Contains(text, "absent") {
+		t.Error(text)
+	}
+	undescribed = true
+	if _, err := s.Gather().Gather(); err == nil || !strings.Contains(err.Error(), "egw_test_surprise") {
+		t.Errorf("a metric that nobody described: %v", err)
 	}
 }
