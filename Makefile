@@ -7,6 +7,8 @@ GO ?= go
 # Of a single package's tests; most need seconds.
 TIMEOUT ?= 20m
 TEST := $(GO) test -count=1 -timeout $(TIMEOUT)
+# The folder of the real Loki that tests run against.
+LOKI := EGW_LOKI="$$(scripts/loki.sh)"
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 BUF := $(GO) tool -modfile=tools/buf/go.mod buf
 
@@ -40,20 +42,24 @@ lint: ## Check Go, the import rules, and the schemas with their history
 	$(BUF) breaking --against schemas/baseline.binpb
 
 .PHONY: test
-test: deps-test build ## Install what is missing and run all tests, as root
-	EGW_PRIVILEGED=1 $(TEST) -p 1 ./...
+test: deps-test build loki ## Install what is missing and run all tests, as root
+	EGW_PRIVILEGED=1 $(LOKI) $(TEST) -p 1 ./...
 
 .PHONY: test-unit
 test-unit: ## What needs no root, Docker or network, with the race detector
-	CGO_ENABLED=1 EGW_PRIVILEGED= CI= $(TEST) -race ./...
+	CGO_ENABLED=1 EGW_PRIVILEGED= EGW_LOKI= CI= $(TEST) -race ./...
 
 .PHONY: test-bpf
 test-bpf: ## The kernel side, as root
 	EGW_PRIVILEGED=1 $(TEST) ./bpf/...
 
 .PHONY: test-e2e
-test-e2e: ## Whole programs against a Docker engine of their own, as root
-	EGW_PRIVILEGED=1 $(TEST) -v ./e2e/...
+test-e2e: loki ## Whole programs against a Docker engine of their own, as root
+	EGW_PRIVILEGED=1 $(LOKI) $(TEST) -v ./e2e/...
+
+.PHONY: loki
+loki: ## Build the real Loki of the tests into the user's cache, once, in minutes
+	@scripts/loki.sh >/dev/null
 
 .PHONY: test-kills
 test-kills: ## Kill every process a hundred times while learning, as root; apart from test
