@@ -56,11 +56,15 @@ func appendRule(dst []byte, rule uint32) []byte {
 	if rule == 0 {
 		return dst
 	}
-	dst = append(dst, `,"rule":"`...)
+	return append(appendHex(append(dst, `,"rule":"`...), rule), '"')
+}
+
+// appendHex writes eight digits.
+func appendHex(dst []byte, n uint32) []byte {
 	for shift := 28; shift >= 0; shift -= 4 {
-		dst = append(dst, lowerHex[rule>>shift&15])
+		dst = append(dst, lowerHex[n>>shift&15])
 	}
-	return append(dst, '"')
+	return dst
 }
 
 func appendNumber(dst []byte, key string, n uint64, say bool) []byte {

@@ -28,6 +28,9 @@ func (m Mode) Word() string {
 	return ""
 }
 
+// protoOther stands for every protocol without a word of its own.
+const protoOther = 255
+
 // ProtoWord is a protocol number as the line has it: tcp, udp, icmp, other, or
 // the number itself.
 func ProtoWord(proto uint32) string {
@@ -38,7 +41,7 @@ func ProtoWord(proto uint32) string {
 		return "tcp"
 	case 17:
 		return "udp"
-	case 255:
+	case protoOther:
 		return "other"
 	}
 	return strconv.FormatUint(uint64(proto), 10)

@@ -15,7 +15,8 @@ import (
 const flowsExample = `  egw flows                          the newest 20
   egw flows -f --verdict deny        denials, as they happen
   egw flows --since 1h --workload shop/web
-  egw flows --to 169.254.0.0/16 -o json | jq .workload`
+  egw flows --to 169.254.0.0/16 -o json | jq .workload
+  egw flows -f --verdict deny,would_deny -o ocsf`
 
 // flowsCommand shows recorded flows.
 func flowsCommand(a *app) *cobra.Command {
@@ -24,8 +25,9 @@ func flowsCommand(a *app) *cobra.Command {
 		Use: "flows", Short: "Show what containers connected to", Example: flowsExample,
 		Long: "Show recorded connects and sends of learning and blocked containers, oldest first.\n" +
 			"All filters must match; --last counts what has matched. The table joins repeats of\n" +
-			"the same flow and adds their counts, unless it follows; json has each event as recorded.",
-		Args: cobra.NoArgs,
+			"the same flow and adds their counts, unless it follows; json has each event as recorded,\n" +
+			"ocsf and ecs have it in the words of a SIEM: OCSF Network Activity, Elastic Common Schema.",
+		Args: cobra.NoArgs, Annotations: map[string]string{moreOutputs: "ocsf ecs"},
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.lastGiven = c.Flags().Changed("last")
 			return showFlows(c.Context(), a, o)
@@ -87,21 +89,27 @@ type flowPrinter interface {
 func newFlowPrinter(output string, follow bool, out *bufio.Writer) flowPrinter {
 	switch {
 	case output == "json":
-		return &jsonFlows{out: out}
+		return &jsonFlows{out: out, line: schemas.AppendLine}
+	case output == "ocsf":
+		return &jsonFlows{out: out, line: schemas.AppendOCSF}
+	case output == "ecs":
+		return &jsonFlows{out: out, line: schemas.AppendECS}
 	case follow:
 		return &flowLines{out: out}
 	}
 	return &flowTable{out: out, rows: map[flowKey]*flowRow{}}
 }
 
+// jsonFlows prints an object a line.
 type jsonFlows struct {
-	out  *bufio.Writer
-	line []byte
+	out    *bufio.Writer
+	line   func([]byte, *schemas.Flow) []byte
+	buffer []byte
 }
 
 func (p *jsonFlows) print(f *schemas.Flow) {
-	p.line = append(schemas.AppendLine(p.line[:0], f), '\n')
-	_, _ = p.out.Write(p.line) // Flush tells
+	p.buffer = append(p.line(p.buffer[:0], f), '\n')
+	_, _ = p.out.Write(p.buffer) // Flush tells
 }
 
 func (p *jsonFlows) end() {}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ type app struct {
 	env            func(string) string
 	now            func() time.Time
 
-	output  string // table or json
+	output  string // table or json, see outputs
 	nats    string
 	token   string
 	creds   string
@@ -91,9 +92,9 @@ func rootCommand(a *app) *cobra.Command {
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if a.output != "table" && a.output != "json" {
-				return usageErrorf("output %q: want table or json", a.output)
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
+			if all := outputs(c); !slices.Contains(all, a.output) {
+				return usageErrorf("output %q: want %s", a.output, strings.Join(all, " or "))
 			}
 			return nil
 		},
@@ -102,17 +103,31 @@ func rootCommand(a *app) *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	flags := root.PersistentFlags()
-	flags.StringVarP(&a.output, "output", "o", "table", "how to print: table or json")
+	flags.StringVarP(&a.output, "output", "o", "table", "how to print: table or json; flows also ocsf or ecs")
 	flags.StringVar(&a.nats, "nats", a.envOr("EGW_NATS", "unix://"+eventlog.DefaultSocket), "NATS server: unix:///path, nats:// or tls:// ($EGW_NATS)")
 	flags.StringVar(&a.token, "token-file", a.env("EGW_TOKEN_FILE"), "file with the token ($EGW_TOKEN_FILE)")
 	flags.StringVar(&a.creds, "creds", a.env("EGW_CREDS"), "credentials file ($EGW_CREDS)")
 	flags.StringVar(&a.tls.ca, "tls-ca", "", "file with the authorities that vouch for the server")
 	flags.StringVar(&a.tls.cert, "tls-cert", "", "file with the client's certificate")
 	flags.StringVar(&a.tls.key, "tls-key", "", "file with the client's key")
-	complete(root, "output", "table", "json")
+	offer := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		return outputs(c), cobra.ShellCompDirectiveNoFileComp
+	}
+	if err := root.RegisterFlagCompletionFunc("output", offer); err != nil {
+		panic(err) // no such flag: a mistake in this program
+	}
 	root.AddCommand(commands(a)...)
 	a.markStart(root)
 	return root
+}
+
+// moreOutputs annotates a command with the outputs that it has besides those
+// that all have.
+const moreOutputs = "outputs"
+
+// outputs are how a command can print.
+func outputs(c *cobra.Command) []string {
+	return append([]string{"table", "json"}, strings.Fields(c.Annotations[moreOutputs])...)
 }
 
 // markStart notes when a command's own code begins.
