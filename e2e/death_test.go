@@ -12,7 +12,9 @@ import (
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/internal/testutil/docker"
+	"github.com/egresswarden/egresswarden/internal/testutil/lineschema"
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // kills is how often the enforcer is killed.
@@ -149,7 +151,7 @@ func (f *fixture) counters(t *testing.T, c *docker.Container) bpf.Counters {
 	return n
 }
 
-// told sums the events of a container.
+// told sums the events of a container, each of whose lines keeps the schema.
 func told(t *testing.T, l *eventlog.Log, c *docker.Container) (sum bpf.Counters, err error) {
 	seen := map[string]bool{}
 	for flow, err := range l.Flows(t.Context(), eventlog.FlowQuery{}) {
@@ -163,6 +165,9 @@ func told(t *testing.T, l *eventlog.Log, c *docker.Container) (sum bpf.Counters,
 			return sum, errors.New("an event is there twice: " + flow.Id)
 		}
 		seen[flow.Id] = true
+		if err := lineschema.Check(schemas.AppendLine(nil, flow)); err != nil {
+			t.Fatal(err)
+		}
 		switch policy.Verdict(flow.Verdict) {
 		case policy.VerdictAllow:
 			sum.Allow += flow.Count
