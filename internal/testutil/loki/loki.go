@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egresswarden/egresswarden/internal/testutil"
+	"github.com/egresswarden/egresswarden/internal/testutil/process"
 )
 
 // EnvFolder names the variable with the folder of the programs.
@@ -49,7 +51,7 @@ type Server struct {
 
 	program, dir, log string
 	options           Options
-	process           *process
+	process           *process.Process
 	client            http.Client
 	perPage           int
 }
@@ -101,7 +103,7 @@ func (s *Server) first(ctx context.Context) (err error) {
 		if err = s.configure(); err != nil {
 			return err
 		}
-		if err = s.Launch(ctx); !errors.Is(err, errEnded) {
+		if err = s.Launch(ctx); !errors.Is(err, process.ErrEnded) {
 			return err
 		}
 	}
@@ -111,22 +113,22 @@ func (s *Server) first(ctx context.Context) (err error) {
 // Launch starts it again after Stop or Kill, on the same address and data, and
 // returns when it is ready.
 func (s *Server) Launch(ctx context.Context) error {
-	if s.process.running() {
+	if s.process.Running() {
 		return errors.New("launch loki: it runs already")
 	}
-	p, err := launch(s.log, s.program, "-config.file="+s.configPath())
+	p, err := process.Launch(s.log, exec.Command(s.program, "-config.file="+s.configPath()))
 	if err != nil {
 		return err
 	}
 	s.process = p
 	err = testutil.Poll(ctx, testutil.Long, func() error {
-		if !p.running() {
+		if !p.Running() {
 			return nil
 		}
 		return s.mine(ctx)
 	})
-	if !p.running() {
-		return fmt.Errorf("%w: %w", errEnded, p.err)
+	if !p.Running() {
+		return fmt.Errorf("%w: %w", process.ErrEnded, p.Err())
 	}
 	return err
 }
@@ -145,24 +147,19 @@ func (s *Server) mine(ctx context.Context) error {
 }
 
 // Stop ends it in good order: what is in memory is flushed.
-func (s *Server) Stop() error { return s.process.end(unix.SIGTERM) }
+func (s *Server) Stop() error { return s.process.End(unix.SIGTERM) }
 
 // Kill ends it at once, paused or not. Ended already is no error.
-func (s *Server) Kill() error { return s.process.end(unix.SIGKILL) }
+func (s *Server) Kill() error { return s.process.End(unix.SIGKILL) }
 
 // Pause halts it: connections stand, nothing is answered. Resume goes on.
-func (s *Server) Pause() error {
-	if err := s.process.signal(unix.SIGSTOP); err != nil {
-		return err
-	}
-	return testutil.Poll(context.Background(), testutil.Long, s.process.stopped)
-}
+func (s *Server) Pause() error { return s.process.Pause() }
 
 // Resume goes on after Pause.
-func (s *Server) Resume() error { return s.process.signal(unix.SIGCONT) }
+func (s *Server) Resume() error { return s.process.Resume() }
 
 // PID is the process's number, for reading what it uses; 0 before a start.
-func (s *Server) PID() int { return s.process.pid() }
+func (s *Server) PID() int { return s.process.PID() }
 
 // Log is the end of what it wrote.
 func (s *Server) Log() string {

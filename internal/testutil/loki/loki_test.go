@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/egresswarden/egresswarden/internal/testutil"
+	"github.com/egresswarden/egresswarden/internal/testutil/process"
 )
 
 var one = map[string]string{"service_name": "one"}
@@ -237,7 +238,7 @@ func TestAPortThatIsTakenIsToldFromOtherTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	second.URL = s.URL
-	if err := second.Launch(t.Context()); !errors.Is(err, errEnded) || !strings.Contains(second.Log(), "address already in use") {
+	if err := second.Launch(t.Context()); !errors.Is(err, process.ErrEnded) || !strings.Contains(second.Log(), "address already in use") {
 		t.Errorf("err = %v, log %s", err, second.Log())
 	}
 }
