@@ -50,9 +50,18 @@ func (s *State) Proposal(id string) (Proposal, bool) {
 // status, in the order of opening.
 func (s *State) Proposals(policy string, status Status) []Proposal {
 	var out []Proposal
-	for _, p := range s.proposals {
-		if p.Status == status && (policy == "" || p.Policy == policy) {
-			out = append(out, *p)
+	take := func(all []*Proposal) {
+		for _, p := range all {
+			if p.Status == status {
+				out = append(out, *p)
+			}
+		}
+	}
+	if policy != "" {
+		take(s.ofPolicy[policy])
+	} else {
+		for _, all := range s.ofPolicy {
+			take(all)
 		}
 	}
 	slices.SortFunc(out, func(a, b Proposal) int { return cmp.Compare(a.Opened, b.Opened) })
@@ -83,8 +92,19 @@ func (t *txn) open(body *schemas.Proposal) error {
 			return fmt.Errorf("proposal %s was opened before and is %s", id, p.Status)
 		}
 	}
-	t.state.proposals[id] = &Proposal{ID: id, Policy: t.name, Status: StatusOpen, Opened: t.revision, Body: body}
+	t.state.keep(&Proposal{ID: id, Policy: t.name, Status: StatusOpen, Opened: t.revision, Body: body})
 	return nil
+}
+
+// keep takes a proposal in, in place of a former one of the same ID, which is
+// of the same policy.
+func (s *State) keep(p *Proposal) {
+	if old := s.proposals[p.ID]; old != nil {
+		*old = *p
+		return
+	}
+	s.proposals[p.ID] = p
+	s.ofPolicy[p.Policy] = append(s.ofPolicy[p.Policy], p)
 }
 
 // pending is the open proposal that an event decides.

@@ -134,7 +134,7 @@ func DecodeState(data []byte) (*State, error) {
 				return nil, fmt.Errorf("decode policy snapshot: proposal %s: %w", p.ID, err)
 			}
 		}
-		s.proposals[p.ID] = e
+		s.keep(e)
 	}
 	return s, nil
 }

@@ -14,8 +14,10 @@ type State struct {
 	revision  uint64
 	books     map[string]*book
 	proposals map[string]*Proposal
-	refusals  []Refusal
-	names     names
+	// ofPolicy has the same proposals by policy: there are more of them each day.
+	ofPolicy map[string][]*Proposal
+	refusals []Refusal
+	names    names
 }
 
 // book is what the log says of one policy.
@@ -63,7 +65,7 @@ type Override struct {
 
 // NewState is the state before the first event.
 func NewState() *State {
-	return &State{books: map[string]*book{}, proposals: map[string]*Proposal{}, names: newNames()}
+	return &State{books: map[string]*book{}, proposals: map[string]*Proposal{}, ofPolicy: map[string][]*Proposal{}, names: newNames()}
 }
 
 func newBook() *book { return &book{operator: map[string]Rule{}, modes: map[string]modeEntry{}} }
