@@ -24,25 +24,32 @@ type PolicyEntry struct {
 // embedded server has written the event to the disk when AppendPolicy returns;
 // how soon another server does is its own configuration (sync_interval).
 func (l *Log) AppendPolicy(ctx context.Context, e *schemas.PolicyEvent, expected uint64) (uint64, error) {
+	revision, err := l.AppendPolicyUnsynced(ctx, e, expected)
+	if err != nil {
+		return 0, err
+	}
+	if err := l.SyncPolicy(ctx); err != nil {
+		return revision, fmt.Errorf("append to %s: revision %d may not survive a power failure: %w",
+			schemas.PolicySubject(e.GetPolicy()), revision, err)
+	}
+	return revision, nil
+}
+
+// AppendPolicyUnsynced is AppendPolicy without the wait for the disk. It is for
+// one of many events that come at once, with a SyncPolicy every few: whoever
+// reads the log may hold an event already that a power failure takes back.
+func (l *Log) AppendPolicyUnsynced(ctx context.Context, e *schemas.PolicyEvent, expected uint64) (uint64, error) {
 	data, err := schemas.MarshalJSON(e)
 	if err != nil {
 		return 0, err
 	}
 	m := &nats.Msg{Subject: schemas.PolicySubject(e.GetPolicy()), Data: data}
-	revision, err := l.append(ctx, m, schemas.StreamPolicy, jetstream.WithExpectLastSequencePerSubject(expected))
-	if err != nil {
-		return 0, err
-	}
-	if err := l.syncPolicy(ctx); err != nil {
-		return revision, fmt.Errorf("append to %s: revision %d may not survive a power failure: %w",
-			m.Subject, revision, err)
-	}
-	return revision, nil
+	return l.append(ctx, m, schemas.StreamPolicy, jetstream.WithExpectLastSequencePerSubject(expected))
 }
 
-// syncPolicy asks the embedded server to bring the policy log to the disk; any
+// SyncPolicy returns when an embedded server has the policy log on the disk; any
 // other server does not know the question.
-func (l *Log) syncPolicy(ctx context.Context) error {
+func (l *Log) SyncPolicy(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestWait)
 	defer cancel()
 	reply, err := l.nc.RequestWithContext(ctx, syncSubject, nil)

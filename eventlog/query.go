@@ -152,6 +152,14 @@ func (p *page[T]) newest(ctx context.Context, l *Log, first, end uint64) ([]resu
 // streamState asks for the bounds of a stream, again and again while the
 // server is away.
 func (l *Log) streamState(ctx context.Context, name string) (jetstream.StreamState, error) {
+	info, err := l.streamInfo(ctx, name)
+	if err != nil {
+		return jetstream.StreamState{}, err
+	}
+	return info.State, nil
+}
+
+func (l *Log) streamInfo(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
 	wait := retryMin
 	for {
 		request, cancel := context.WithTimeout(ctx, requestWait)
@@ -159,14 +167,14 @@ func (l *Log) streamState(ctx context.Context, name string) (jetstream.StreamSta
 		cancel()
 		switch {
 		case err == nil:
-			return stream.CachedInfo().State, nil
+			return stream.CachedInfo(), nil
 		case errors.Is(err, jetstream.ErrStreamNotFound):
-			return jetstream.StreamState{}, fmt.Errorf("read stream %s: %w", name, ErrNotFound)
+			return nil, fmt.Errorf("read stream %s: %w", name, ErrNotFound)
 		case l.nc.IsClosed():
-			return jetstream.StreamState{}, fmt.Errorf("read stream %s: %w", name, ErrClosed)
+			return nil, fmt.Errorf("read stream %s: %w", name, ErrClosed)
 		}
 		if err := pause(ctx, &wait); err != nil {
-			return jetstream.StreamState{}, fmt.Errorf("read stream %s: %w", name, err)
+			return nil, fmt.Errorf("read stream %s: %w", name, err)
 		}
 	}
 }
