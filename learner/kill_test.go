@@ -88,6 +88,11 @@ func TestKilledLearnerEndsWithTheSameEvidenceAndProposals(t *testing.T) {
 		kill()
 	}
 	b := newBench(t)
+	end, err := l.FlowEnd(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Stream(end.Made)
 	for e, err := range l.FlowEntries(t.Context(), 0, false) {
 		if err != nil {
 			t.Fatal(err)

@@ -25,6 +25,8 @@ type Learner struct {
 	planned map[string]time.Time
 	// covered is the sequence of the last message of flows taken.
 	covered uint64
+	// made tells the stream of flows from another of its name; 0 is unknown.
+	made int64
 }
 
 // New makes a learner that knows nothing.
@@ -39,6 +41,20 @@ func (l *Learner) State() *policy.State { return l.state }
 
 // Covered is the sequence of the last message given to Flows.
 func (l *Learner) Covered() uint64 { return l.covered }
+
+// Stream says of which stream the flows are that are given from now on, by when
+// it was made. It gives true when that is another one than before: then they
+// begin with its first message.
+func (l *Learner) Stream(made time.Time) (another bool) {
+	another = !l.of(made)
+	l.made = made.UnixNano()
+	if another {
+		l.covered = 0
+	}
+	return another
+}
+
+func (l *Learner) of(made time.Time) bool { return l.made == 0 || l.made == made.UnixNano() }
 
 // Flows takes a message of the stream of flows; one that was taken before is
 // left out.

@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -33,6 +35,8 @@ type Config struct {
 	// PlanEvery and SaveEvery are the shortest times between two looks for
 	// proposals and two snapshots; both rest longer when they take long.
 	PlanEvery, SaveEvery time.Duration
+	// Metrics, if set, gets the learner's metrics and checks.
+	Metrics *telemetry.Set
 	// Now is the clock; nil is the system's.
 	Now func() time.Time
 	// Log may be nil.
@@ -57,6 +61,12 @@ type service struct {
 	// appended is the revision of the own event appended last.
 	appended uint64
 	saved    uint64
+	// policyMade tells the policy log that is folded from another.
+	policyMade time.Time
+
+	gauges gauges
+	// learning is true while both streams are followed.
+	learning atomic.Bool
 }
 
 // Run learns until the context ends: it reads EGW_FLOWS from where its
@@ -76,18 +86,37 @@ func Run(ctx context.Context, events *eventlog.Log, c Config) error {
 	if err := s.load(); err != nil {
 		return err
 	}
-	stop, err := events.Handle(AskHost, AskReadiness, s.readiness)
-	if err != nil {
-		return fmt.Errorf("learner: %w", err)
+	if c.Metrics != nil {
+		s.instrument(c.Metrics)
 	}
+	stop := s.answer(ctx)
+	told := ""
 	for ctx.Err() == nil {
 		if err := s.session(ctx); err != nil && ctx.Err() == nil {
-			s.Log.Warn("learning interrupted", "err", err)
-			s.again(err)
+			if text := err.Error(); text != told {
+				told = text
+				s.Log.Warn("learning interrupted, and is tried again", "err", err)
+			}
+			s.gauges.interruptions.Add(1)
+			s.again()
 			wait(ctx, retryAfter)
 		}
 	}
 	return errors.Join(stop(), s.save())
+}
+
+// answer answers questions; it tries until it may, for the server may end at
+// this very moment.
+func (s *service) answer(ctx context.Context) (stop func() error) {
+	for ctx.Err() == nil {
+		stop, err := s.events.Handle(AskHost, AskReadiness, s.readiness)
+		if err == nil {
+			return stop
+		}
+		s.Log.Warn("questions are not answered yet", "err", err)
+		wait(ctx, retryAfter)
+	}
+	return func() error { return nil }
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -100,27 +129,29 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // again keeps the evidence and forgets the policy log, which is folded again.
-func (s *service) again(err error) {
+func (s *service) again() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if errors.Is(err, eventlog.ErrStale) && s.learner.covered > 0 {
-		s.Log.Warn("the stream of flows was made anew, going on with its first message", "covered", s.learner.covered)
-		s.learner.covered = 0
-	}
 	s.learner.restart()
 	s.appended = 0
 }
 
 // session catches up with both streams, and then follows them.
 func (s *service) session(ctx context.Context) error {
+	if err := s.begin(ctx); err != nil {
+		return err
+	}
 	if err := s.foldPolicy(ctx, false); err != nil {
 		return err
 	}
 	if err := s.takeFlows(ctx, false); err != nil {
 		return err
 	}
+	s.learning.Store(true)
+	defer s.learning.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.foldPolicy(ctx, true) })
+	g.Go(func() error { return s.every(ctx, anewEvery, s.anew) })
 	g.Go(func() error { return s.takeFlows(ctx, true) })
 	g.Go(func() error { return s.every(ctx, s.PlanEvery, s.plan) })
 	g.Go(func() error {
@@ -132,6 +163,52 @@ func (s *service) session(ctx context.Context) error {
 		})
 	})
 	return g.Wait()
+}
+
+// begin notes which streams are read.
+func (s *service) begin(ctx context.Context) error {
+	end, err := s.events.PolicyEnd(ctx)
+	if err != nil {
+		return err
+	}
+	s.policyMade = end.Made
+	if end, err = s.events.FlowEnd(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if covered := s.learner.Covered(); s.learner.Stream(end.Made) || end.Last < covered {
+		s.learner.covered = 0
+		s.Log.Warn("the stream of flows was made anew, going on with its first message", "covered", covered)
+	}
+	return nil
+}
+
+// anewEvery is how often it is looked whether the streams are the same still.
+const anewEvery = 5 * time.Second
+
+// anew is an error when a stream was made anew: who reads on behind the end of
+// the former one would wait for ever.
+func (s *service) anew(ctx context.Context) error {
+	end, err := s.events.PolicyEnd(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	revision := s.learner.State().Revision()
+	s.mu.Unlock()
+	if !end.Made.Equal(s.policyMade) || end.Last < revision {
+		return errors.New("the policy log was made anew")
+	}
+	if end, err = s.events.FlowEnd(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.learner.of(end.Made) || end.Last < s.learner.Covered() {
+		return errors.New("the stream of flows was made anew")
+	}
+	return nil
 }
 
 func (s *service) every(ctx context.Context, d time.Duration, do func(context.Context) error) error {
@@ -193,7 +270,9 @@ func (s *service) plan(ctx context.Context) error {
 		s.mu.Unlock()
 		return nil
 	}
+	began := time.Now()
 	events, err := s.learner.Plan(s.Now())
+	s.gauges.note(s.learner, time.Since(began))
 	last := map[string]uint64{}
 	for _, e := range events {
 		last[e.GetPolicy()] = s.learner.State().LastSequence(e.GetPolicy())
@@ -202,13 +281,23 @@ func (s *service) plan(ctx context.Context) error {
 	if err != nil {
 		s.Log.Warn("no proposals for a policy", "err", err)
 	}
-	stale := map[string]bool{}
+	return s.append(ctx, events, last)
+}
+
+// syncEvery is how many events are on their way to the disk at once: a power
+// failure may take them back.
+const syncEvery = 64
+
+// append appends each event behind the last of its policy. Where somebody else
+// was faster, the rest for that policy waits for the next plan.
+func (s *service) append(ctx context.Context, events []*schemas.PolicyEvent, last map[string]uint64) error {
+	stale, unsynced := map[string]bool{}, 0
 	for _, e := range events {
 		name := e.GetPolicy()
 		if stale[name] {
 			continue
 		}
-		revision, err := s.events.AppendPolicy(ctx, e, last[name])
+		revision, err := s.events.AppendPolicyUnsynced(ctx, e, last[name])
 		if errors.Is(err, eventlog.ErrStale) {
 			stale[name] = true
 			continue
@@ -220,8 +309,18 @@ func (s *service) plan(ctx context.Context) error {
 		s.mu.Lock()
 		s.appended = revision
 		s.mu.Unlock()
+		if unsynced++; unsynced < syncEvery {
+			continue
+		}
+		unsynced = 0
+		if err := s.events.SyncPolicy(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	if unsynced == 0 {
+		return nil
+	}
+	return s.events.SyncPolicy(ctx)
 }
 
 func (s *service) readiness(context.Context, []byte) ([]byte, error) {
@@ -247,7 +346,7 @@ func (s *service) load() error {
 		return fmt.Errorf("load evidence: %w", err)
 	}
 	if s.learner, err = Decode(s.Options, data); err != nil {
-		return fmt.Errorf("load evidence %s: %w", s.Snapshot, err)
+		return fmt.Errorf("load evidence %s: %w (remove the file, and the recorded flows are read again from the first)", s.Snapshot, err)
 	}
 	s.saved = s.learner.Covered()
 	return nil

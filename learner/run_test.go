@@ -3,12 +3,16 @@ package learner
 import (
 	"context"
 	"encoding/json"
+	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
 	"github.com/egresswarden/egresswarden/policy"
 	"github.com/egresswarden/egresswarden/schemas"
 )
@@ -141,5 +145,76 @@ func TestRunRefusesASnapshotItCannotRead(t *testing.T) {
 	}
 	if err := Run(t.Context(), l, Config{Snapshot: snapshot}); err == nil {
 		t.Error("evidence was thrown away silently")
+	}
+}
+
+func TestRunGoesOnWithALogThatIsMadeAnew(t *testing.T) {
+	dir, err := os.MkdirTemp("", "egw") // a socket's path must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	serve := func(data string) *eventlog.Server {
+		s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(dir, data), Socket: filepath.Join(dir, "s")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	dial := func() *eventlog.Log {
+		l, err := eventlog.Connect(t.Context(), eventlog.Options{URL: "unix://" + filepath.Join(dir, "s")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(l.Close)
+		return l
+	}
+	proposed := func(l *eventlog.Log, name string) func() bool {
+		return func() bool { return len(fold(t, l).Proposals(name, policy.StatusOpen)) == 1 }
+	}
+	old := serve("a")
+	l := dial()
+	write(t, l, "a", flow("192.0.2.1", 443))
+	defer start(t, dial(), filepath.Join(dir, "evidence"))()
+	eventually(t, "a proposal", proposed(l, "web"))
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	serve("b")
+	l = dial()
+	write(t, l, "b", flow("198.51.100.1", 443, func(f *schemas.Flow) { f.Workload, f.Policy = "new", "new" }))
+	eventually(t, "a proposal in the new log", proposed(l, "new"))
+	eventually(t, "what was learnt before is proposed again", proposed(l, "web"))
+}
+
+func TestMetricsTellOfTheLearning(t *testing.T) {
+	l, set := connect(t), telemetry.New()
+	write(t, l, "a", flow("192.0.2.1", 443), flow("198.51.100.7", 80))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, l, Config{PlanEvery: 5 * time.Millisecond, Metrics: set, Now: func() time.Time { return noon }})
+	}()
+	ask := func(path string) string {
+		w := httptest.NewRecorder()
+		set.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w.Body.String()
+	}
+	eventually(t, "the metrics of two proposals", func() bool {
+		text := ask("/metrics")
+		return !slices.ContainsFunc([]string{"open_proposals 2", "destinations 2", "workloads 1", "policies 1", "policy_revision 2",
+			"flow_sequence 1", "interruptions_total 0", "plan_seconds"},
+			func(want string) bool { return !strings.Contains(text, "egw_learner_"+want) })
+	})
+	if text := ask("/readyz"); text != "event_log: ok\nlearner: ok\n" {
+		t.Errorf("readiness %q", text)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if text := ask("/readyz"); !strings.Contains(text, "learner: the event log is being read") {
+		t.Errorf("readiness after the end %q", text)
 	}
 }

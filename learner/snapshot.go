@@ -17,6 +17,7 @@ const snapshotFormat = 1
 type snapshot struct {
 	Format    int
 	Covered   uint64
+	Made      int64
 	Names     []string
 	Hosts     []string
 	Positions []position
@@ -57,7 +58,7 @@ type workloadSnapshot struct {
 // gives equal bytes. The policy log is not in it: it is folded again.
 func (l *Learner) Encode() ([]byte, error) {
 	e := l.evidence
-	out := snapshot{Format: snapshotFormat, Covered: l.covered, Names: e.names.list}
+	out := snapshot{Format: snapshotFormat, Covered: l.covered, Made: l.made, Names: e.names.list}
 	for _, h := range slices.Sorted(maps.Keys(e.heard)) {
 		out.Hosts, out.Positions = append(out.Hosts, h), append(out.Positions, e.heard[h])
 	}
@@ -100,7 +101,7 @@ func Decode(o Options, data []byte) (*Learner, error) {
 		return nil, fmt.Errorf("decode evidence: format %d, want %d", in.Format, snapshotFormat)
 	}
 	l := New(o)
-	l.covered = in.Covered
+	l.covered, l.made = in.Covered, in.Made
 	e := l.evidence
 	for i, name := range in.Names {
 		if i >= 2 {

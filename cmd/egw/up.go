@@ -91,7 +91,7 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return metrics.Run(ctx) })
 	g.Go(func() error { return e.Run(ctx, server) })
-	g.Go(func() error { return runLearner(ctx, server, o, log) })
+	g.Go(func() error { return runLearner(ctx, server, o, set, log) })
 	g.Go(func() error { return greet(ctx, a, e, metrics, o) })
 	err = g.Wait()
 	fmt.Fprintln(a.stderr, "egw: stopped; the gate stays in force: `egw detach` takes it off")
@@ -106,11 +106,13 @@ func upError(err error) error {
 }
 
 // runLearner makes proposals. Without it everything else goes on.
-func runLearner(ctx context.Context, server *eventlog.Server, o upOptions, log *slog.Logger) error {
+func runLearner(ctx context.Context, server *eventlog.Server, o upOptions, set *telemetry.Set, log *slog.Logger) error {
 	events, err := eventlog.Connect(ctx, server.Options())
 	if err == nil {
 		defer events.Close()
-		err = learner.Run(ctx, events, learner.Config{Snapshot: filepath.Join(o.Data, "learner.json"), Log: log.With("part", "learner")})
+		err = learner.Run(ctx, events, learner.Config{
+			Snapshot: filepath.Join(o.Data, "learner.json"), Metrics: set, Log: log.With("part", "learner"),
+		})
 	}
 	if err != nil && ctx.Err() == nil {
 		log.Error("learner ended, there will be no proposals until egw up is started again", "err", err)
