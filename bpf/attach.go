@@ -30,6 +30,7 @@ func (g *Gate) hooks() []hook {
 		{"cgroup_rmdir", o.CgroupRmdir, ebpf.AttachTraceRawTp, false},
 		{"recvmsg_v4", o.RecvmsgV4, ebpf.AttachCGroupUDP4Recvmsg, true},
 		{"recvmsg_v6", o.RecvmsgV6, ebpf.AttachCGroupUDP6Recvmsg, true},
+		{"sock_create", o.SockCreate, ebpf.AttachCGroupInetSockCreate, true},
 		{"setsockopt", o.Setsockopt, ebpf.AttachCGroupSetsockopt, true},
 		{"packet", o.Packet, ebpf.AttachCGroupInetEgress, true},
 		{"connect_v4", o.ConnectV4, ebpf.AttachCGroupInet4Connect, true},

@@ -17,6 +17,10 @@ type Hook uint8
 const (
 	HookConnect = Hook(gateHookHOOK_CONNECT)
 	HookSendmsg = Hook(gateHookHOOK_SENDMSG)
+	// HookSockCreate and HookSetsockopt are of attempts, which have no
+	// destination.
+	HookSockCreate = Hook(gateHookHOOK_SOCK_CREATE)
+	HookSetsockopt = Hook(gateHookHOOK_SETSOCKOPT)
 )
 
 // String is the word used in events.
@@ -26,6 +30,10 @@ func (h Hook) String() string {
 		return "connect"
 	case HookSendmsg:
 		return "sendmsg"
+	case HookSockCreate:
+		return "sock_create"
+	case HookSetsockopt:
+		return "setsockopt"
 	}
 	return ""
 }
@@ -68,8 +76,9 @@ type Event struct {
 	Mode     policy.Mode
 	Rule     uint32
 	Revision uint64
-	Proto    policy.Proto
-	// Dst is not valid for an overflow, which names no destination.
+	// Proto of an attempt is the socket's own number.
+	Proto policy.Proto
+	// Dst is not valid for an overflow and an attempt, which name no destination.
 	Dst     netip.Addr
 	DstPort uint16
 	// Src is not valid where the socket had no address yet.
@@ -79,6 +88,9 @@ type Event struct {
 	Comm     string
 	Hook     Hook
 	Reason   Reason
+	// Attempt is the socket or option that was asked for, where the hook is one of
+	// attempts.
+	Attempt string
 }
 
 // decode makes an event of a record; wall is the wall time of the kernel's
@@ -104,7 +116,12 @@ func (r *gateEvent) decode(at Position, wall int64, comm string) Event {
 		Hook:     Hook(d.Hook),
 		Reason:   Reason(d.Reason),
 	}
-	if e.Reason != ReasonOverflow {
+	switch {
+	case e.Hook == HookSockCreate:
+		e.Attempt = socketWords(r.Dst.W[0], r.Dst.W[1])
+	case e.Hook == HookSetsockopt:
+		e.Attempt = optionWord(r.Dst.W[0], r.Dst.W[1])
+	case e.Reason != ReasonOverflow:
 		e.Dst = address(r.Dst.W)
 	}
 	if d.Src.W != [4]uint32{} {

@@ -101,7 +101,8 @@ type gateFlowKey struct {
 	Port    uint16
 	Proto   uint8
 	Reply   uint8
-	Pad     uint16
+	Attempt uint8
+	Pad     uint8
 }
 
 type gateHeader struct {
@@ -114,9 +115,11 @@ type gateHeader struct {
 type gateHook uint32
 
 const (
-	gateHookHOOK_NONE    gateHook = 0
-	gateHookHOOK_CONNECT gateHook = 1
-	gateHookHOOK_SENDMSG gateHook = 2
+	gateHookHOOK_NONE        gateHook = 0
+	gateHookHOOK_CONNECT     gateHook = 1
+	gateHookHOOK_SENDMSG     gateHook = 2
+	gateHookHOOK_SOCK_CREATE gateHook = 3
+	gateHookHOOK_SETSOCKOPT  gateHook = 4
 )
 
 type gateLpmPorts struct {
@@ -228,6 +231,7 @@ const (
 	gateProgSendmsgV4        = "sendmsg_v4"
 	gateProgSendmsgV6        = "sendmsg_v6"
 	gateProgSetsockopt       = "setsockopt"
+	gateProgSockCreate       = "sock_create"
 	gateProgSweep            = "sweep"
 	gateVarExportBirth       = "export_birth"
 	gateVarExportEvent       = "export_event"
@@ -293,6 +297,7 @@ type gateProgramSpecs struct {
 	SendmsgV4   *ebpf.ProgramSpec `ebpf:"sendmsg_v4"`
 	SendmsgV6   *ebpf.ProgramSpec `ebpf:"sendmsg_v6"`
 	Setsockopt  *ebpf.ProgramSpec `ebpf:"setsockopt"`
+	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
 	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
@@ -428,6 +433,7 @@ type gatePrograms struct {
 	SendmsgV4   *ebpf.Program `ebpf:"sendmsg_v4"`
 	SendmsgV6   *ebpf.Program `ebpf:"sendmsg_v6"`
 	Setsockopt  *ebpf.Program `ebpf:"setsockopt"`
+	SockCreate  *ebpf.Program `ebpf:"sock_create"`
 	Sweep       *ebpf.Program `ebpf:"sweep"`
 }
 
@@ -444,6 +450,7 @@ func (p *gatePrograms) Close() error {
 		p.SendmsgV4,
 		p.SendmsgV6,
 		p.Setsockopt,
+		p.SockCreate,
 		p.Sweep,
 	)
 }

@@ -13,6 +13,7 @@ const (
 
 	flagHostNetwork = 1
 	flagNoDNS       = 2
+	flagRaw         = 4
 )
 
 // State is what is done with a container. Slot 0 is the empty policy, which
@@ -24,6 +25,8 @@ type State struct {
 	HostNetwork bool
 	// NoDNS refuses Docker's embedded resolver.
 	NoDNS bool
+	// Raw keeps sockets that no destination can be asked of, as raw ones.
+	Raw bool
 }
 
 // SetState puts a state in force for the container and all its child cgroups,
@@ -55,6 +58,9 @@ func (s State) pack() uint64 {
 	if s.NoDNS {
 		flags |= flagNoDNS
 	}
+	if s.Raw {
+		flags |= flagRaw
+	}
 	return uint64(s.Mode) | flags<<8 | uint64(s.Slot)<<32
 }
 
@@ -64,6 +70,7 @@ func unpackState(v uint64) State {
 		Slot:        uint32(v >> 32),
 		HostNetwork: v>>8&flagHostNetwork != 0,
 		NoDNS:       v>>8&flagNoDNS != 0,
+		Raw:         v>>8&flagRaw != 0,
 	}
 }
 

@@ -12,52 +12,10 @@ import (
 	"github.com/egresswarden/egresswarden/policy"
 )
 
-// lenders are the options by which a socket carries another's address.
-var lenders = []struct {
-	name          string
-	family        int
-	level, option int
-}{
-	{"IP_FREEBIND", unix.AF_INET, unix.SOL_IP, unix.IP_FREEBIND},
-	{"IP_TRANSPARENT", unix.AF_INET, unix.SOL_IP, unix.IP_TRANSPARENT},
-	{"IPV6_FREEBIND", unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_FREEBIND},
-	{"IPV6_TRANSPARENT", unix.AF_INET6, unix.SOL_IPV6, unix.IPV6_TRANSPARENT},
-	{"IP_FREEBIND on IPv6", unix.AF_INET6, unix.SOL_IP, unix.IP_FREEBIND},
-}
-
-func setOption(t *testing.T, family, level, option int) error {
-	t.Helper()
-	fd, err := udpSocket(family)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unix.Close(fd)
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-		t.Errorf("an ordinary option: %v", err)
-	}
-	return unix.SetsockoptInt(fd, level, option, 1)
-}
-
-func TestABlockedContainerCannotBorrowAnAddress(t *testing.T) {
-	f := newFixture(t, nil)
-	f.manage(t, 1, State{Mode: policy.ModeBlock})
-	for _, o := range lenders {
-		if err := setOption(t, o.family, o.level, o.option); !errors.Is(err, unix.EPERM) {
-			t.Errorf("%s: %v, want EPERM", o.name, err)
-		}
-	}
-	f.putState(t, 1, State{Mode: policy.ModeLearn})
-	for _, o := range lenders {
-		if err := setOption(t, o.family, o.level, o.option); err != nil {
-			t.Errorf("%s while learning: %v", o.name, err)
-		}
-	}
-}
-
 func TestWhoBorrowedAnAddressAnswersNobodyOnceBlocked(t *testing.T) {
 	f := newFixture(t, nil)
 	f.manage(t, 1, State{Mode: policy.ModeLearn, HostNetwork: true})
-	if err := setOption(t, unix.AF_INET, unix.SOL_IP, unix.IP_FREEBIND); err != nil {
+	if err := lenders[0].set(t); err != nil {
 		t.Fatal(err)
 	}
 	f.putState(t, 1, State{Mode: policy.ModeBlock, HostNetwork: true})

@@ -136,7 +136,7 @@ func (h *host) told(t *testing.T, want map[string]Counters) map[string]*schemas.
 		c := sum[f.GetContainer()]
 		c.add(count(f))
 		sum[f.GetContainer()] = c
-		if key := f.GetContainer() + " " + f.GetReason(); first[key] == nil {
+		if key := f.GetContainer() + " " + f.GetReason() + f.GetAttempt(); first[key] == nil {
 			first[key] = f
 		}
 		if equal() {
@@ -187,11 +187,11 @@ func TestEveryDecisionIsTold(t *testing.T) {
 	flooding := runFlood(t, noisy, 0, dests, rounds)
 	wait(runFlood(t, quiet, 0, 100, 1))
 	wait(flooding)
-	if o := h.counters(noisyIndex); o.WouldDeny != dests*rounds || o.Overflow == 0 {
-		t.Errorf("the kernel counted %+v, want %d would_deny and an overflow", o, dests*rounds)
+	if o := h.counters(noisyIndex); o.WouldDeny != dests*rounds+rounds || o.Overflow == 0 {
+		t.Errorf("the kernel counted %+v, want %d would_deny and an overflow", o, dests*rounds+rounds)
 	}
-	if o := h.counters(quietIndex); o.Deny != 101 {
-		t.Errorf("the kernel counted %+v of the quiet container, want 101 denials", o)
+	if o := h.counters(quietIndex); o.Deny != 103 {
+		t.Errorf("the kernel counted %+v of the quiet container, want 103 denials", o)
 	}
 	server = h.startServer(t)
 	t.Cleanup(func() {
@@ -205,6 +205,9 @@ func TestEveryDecisionIsTold(t *testing.T) {
 	}
 	if f := first["quiet "]; f == nil || f.GetMode() != schemas.Mode(policy.ModeBlock) || len(f.GetDstIp()) != 4 || f.GetWorkload() != "quiet" {
 		t.Errorf("the quiet container's denial is %v", f)
+	}
+	if f := first["quiet inet raw socket"]; f == nil || f.GetHook() != "sock_create" || f.GetDstIp() != nil || f.GetProto() != 255 || f.GetPid() == 0 {
+		t.Errorf("the quiet container's raw socket is %v", f)
 	}
 }
 

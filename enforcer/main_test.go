@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// flood sends a datagram to each of a number of loopback addresses, some
-// rounds over. Whether the gate lets them is counted by the gate alone.
+// flood sends a datagram to each of a number of loopback addresses, and asks for
+// a raw socket, some rounds over. Whether the gate lets them is counted by the gate alone.
 func flood(spec string) error {
 	var first, dests, rounds int
 	if _, err := fmt.Sscan(spec, &first, &dests, &rounds); err != nil {
@@ -45,6 +45,13 @@ func flood(spec string) error {
 			if err != nil && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.ENOBUFS) {
 				return fmt.Errorf("send %d: %w", n, err)
 			}
+		}
+		raw, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+		if err == nil {
+			err = unix.Close(raw)
+		}
+		if err != nil && !errors.Is(err, unix.EPERM) {
+			return fmt.Errorf("raw socket: %w", err)
 		}
 	}
 	return nil

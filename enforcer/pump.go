@@ -134,6 +134,7 @@ func (e *Enforcer) flow(r *bpf.Event) *schemas.Flow {
 		Revision: r.Revision, Rule: r.Rule, Mode: schemas.Mode(r.Mode), CgroupId: r.CgroupID,
 		Proto: uint32(r.Proto), DstIp: address(r.Dst), DstPort: uint32(r.DstPort), SrcIp: address(r.Src), SrcPort: uint32(r.SrcPort),
 		Pid: r.PID, Uid: r.UID, Comm: strings.ToValidUTF8(r.Comm, "?"), Hook: r.Hook.String(), Reason: r.Reason.String(),
+		Attempt: r.Attempt,
 	}
 	if c, ok := e.registry.Lookup(r.Index); ok {
 		f.ContainerId, f.Container, f.Image, f.Workload, f.Policy = c.ID, c.Name, c.Image, c.Workload, c.Workload

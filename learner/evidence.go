@@ -73,6 +73,9 @@ func (e *evidence) add(f *schemas.Flow) {
 	}
 	w := e.workload(f)
 	w.seen(f)
+	if f.GetAttempt() != "" {
+		return // nothing that a rule could allow
+	}
 	dst, ok := netip.AddrFromSlice(f.GetDstIp())
 	if !ok || f.GetReason() == schemas.ReasonOverflow || f.GetPolicy() == "" {
 		w.lost += f.GetCount()

@@ -99,6 +99,7 @@ func TestWhatIsNoEvidenceIsNotProposed(t *testing.T) {
 	for name, f := range map[string]*schemas.Flow{
 		"overflow":        flow("", 0, func(f *schemas.Flow) { f.Reason = schemas.ReasonOverflow }),
 		"no destination":  flow("", 443),
+		"an attempt":      flow("", 0, func(f *schemas.Flow) { f.Hook, f.Attempt, f.Proto = "sock_create", "inet raw socket", 132 }),
 		"reply":           flow("192.0.2.1", 443, func(f *schemas.Flow) { f.Reason = schemas.ReasonReply }),
 		"resolver":        flow("127.0.0.11", 53, func(f *schemas.Flow) { f.Rule = policy.RuleResolver }),
 		"allowed already": flow("192.0.2.9", 443, func(f *schemas.Flow) { f.Verdict = schemas.Verdict_VERDICT_ALLOW }),

@@ -33,7 +33,9 @@ type Candidate struct {
 
 // Group is a destination whose verdict differs, with what was recorded of it.
 type Group struct {
-	Policy, Workload    string
+	Policy, Workload string
+	// Attempt is what was asked for where there is no Dst, see schemas.Flow.
+	Attempt             string
 	Dst                 netip.Addr
 	Proto               Proto
 	Port                uint16
@@ -81,6 +83,7 @@ type Replay struct {
 
 type groupKey struct {
 	policy, workload string
+	attempt          string
 	dst              netip.Addr
 	proto            Proto
 	port             uint16
@@ -106,6 +109,10 @@ func (r *Replay) Add(f *schemas.Flow) error {
 	r.out.Events++
 	r.out.Decisions += f.GetCount()
 	r.seen(f.GetTimeNs())
+	if f.GetAttempt() != "" {
+		r.attempt(f)
+		return nil
+	}
 	dst, ok := netip.AddrFromSlice(f.GetDstIp())
 	if !ok || f.GetReason() == schemas.ReasonOverflow {
 		r.out.Unattributed += f.GetCount()
@@ -121,13 +128,30 @@ func (r *Replay) Add(f *schemas.Flow) error {
 	if after == VerdictNone {
 		after = VerdictAllow
 	}
-	before := Verdict(f.GetVerdict())
-	if before == after {
-		r.unchanged[after] += f.GetCount()
-		return nil
-	}
-	r.changed(groupKey{f.GetPolicy(), f.GetWorkload(), dst, proto, port, before, after}, m.Rule, f)
+	r.judged(groupKey{dst: dst, proto: proto, port: port, after: after}, m.Rule, f)
 	return nil
+}
+
+// attempt judges what no rule can allow: the mode alone decides.
+func (r *Replay) attempt(f *schemas.Flow) {
+	k := groupKey{attempt: f.GetAttempt(), proto: Proto(f.GetProto()), after: VerdictDeny}
+	switch r.mode(f) {
+	case ModeAllow:
+		k.after = VerdictAllow
+	case ModeLearn:
+		k.after = VerdictWouldDeny
+	}
+	r.judged(k, f.GetRule(), f)
+}
+
+// judged takes note of a verdict, and of what was asked where it is another one.
+func (r *Replay) judged(k groupKey, rule uint32, f *schemas.Flow) {
+	k.policy, k.workload, k.before = f.GetPolicy(), f.GetWorkload(), Verdict(f.GetVerdict())
+	if k.before == k.after {
+		r.unchanged[k.after] += f.GetCount()
+		return
+	}
+	r.changed(k, rule, f)
 }
 
 // request asks again what the gate was asked.
@@ -236,7 +260,7 @@ func (r *Replay) Result() Result {
 		}
 	}
 	for k, g := range r.groups {
-		e := Group{k.policy, k.workload, k.dst, k.proto, k.port, k.before, k.after, g.rule, g.count,
+		e := Group{k.policy, k.workload, k.attempt, k.dst, k.proto, k.port, k.before, k.after, g.rule, g.count,
 			unixTime(g.firstNs), unixTime(g.lastNs), slices.Clone(g.processes)}
 		if k.denied() {
 			out.NewlyDenied = append(out.NewlyDenied, e)
@@ -251,7 +275,7 @@ func (r *Replay) Result() Result {
 
 func compareGroups(a, b Group) int {
 	return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Policy, b.Policy), cmp.Compare(a.Workload, b.Workload),
-		a.Dst.Compare(b.Dst), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
+		cmp.Compare(a.Attempt, b.Attempt), a.Dst.Compare(b.Dst), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port),
 		cmp.Compare(a.Before, b.Before), cmp.Compare(a.After, b.After))
 }
 

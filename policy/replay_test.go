@@ -30,6 +30,17 @@ func reason(r string) func(*schemas.Flow) {
 	return func(f *schemas.Flow) { f.Reason, f.Proto = r, uint32(ProtoUDP) }
 }
 
+func attempt(f *schemas.Flow) {
+	f.Attempt, f.Hook, f.Rule = "inet raw socket", "sock_create", RuleSocket
+}
+
+func to(g Group) string {
+	if g.Dst.IsValid() {
+		return g.Dst.String()
+	}
+	return g.Attempt
+}
+
 func TestReplayTellsWhatChanges(t *testing.T) {
 	s := NewState()
 	s.Apply(1, added("10.0.0.0/8 tcp/443", "deny 10.6.0.0/16")(t))
@@ -56,6 +67,11 @@ func TestReplayTellsWhatChanges(t *testing.T) {
 		{"other rules", Candidate{State: s, Rules: rules}, flow(deny, ModeBlock, "10.6.1.1", 80), "allowed 10.6.1.1 tcp/80 deny to allow"},
 		{"mapped address", Candidate{State: s}, flow(pass, ModeBlock, "::ffff:10.1.1.1", 443), "unchanged map[allow:1]"},
 		{"reply stays allowed", Candidate{}, flow(pass, ModeBlock, "10.1.1.1", 5, reason("reply")), "unchanged map[allow:1]"},
+		{"an attempt stays denied", Candidate{State: s}, flow(deny, ModeBlock, "", 0, attempt), "unchanged map[deny:1]"},
+		{"an attempt, to block", Candidate{State: s, Mode: ModeBlock}, flow(would, ModeLearn, "", 0, attempt),
+			"denied inet raw socket tcp/0 would_deny to deny"},
+		{"an attempt, to allow", Candidate{State: s, Mode: ModeAllow}, flow(deny, ModeBlock, "", 0, attempt),
+			"allowed inet raw socket tcp/0 deny to allow"},
 		{"resolver stays allowed", Candidate{}, flow(pass, ModeBlock, "127.0.0.11", 53, reason("resolver")), "unchanged map[allow:1]"},
 		{"resolver stays denied", Candidate{}, flow(deny, ModeBlock, "127.0.0.11", 53, reason("resolver")), "unchanged map[deny:1]"},
 		{"loopback on the host's network is judged", Candidate{State: s}, flow(pass, ModeBlock, "127.0.0.1", 80),
@@ -77,7 +93,7 @@ func TestReplayTellsWhatChanges(t *testing.T) {
 func tell(r Result) string {
 	for word, groups := range map[string][]Group{"denied": r.NewlyDenied, "allowed": r.NewlyAllowed} {
 		for _, g := range groups {
-			return fmt.Sprintf("%s %s %s/%d %s to %s", word, g.Dst, g.Proto, g.Port, g.Before, g.After)
+			return fmt.Sprintf("%s %s %s/%d %s to %s", word, to(g), g.Proto, g.Port, g.Before, g.After)
 		}
 	}
 	if r.Unattributed > 0 {
@@ -99,9 +115,9 @@ func TestReplayGroupsByDestination(t *testing.T) {
 	}
 	got := r.Result()
 	want := []Group{
-		{"web", "web", netip.MustParseAddr("10.0.0.2"), ProtoTCP, 443, VerdictAllow, VerdictDeny, 0, 9,
+		{"web", "web", "", netip.MustParseAddr("10.0.0.2"), ProtoTCP, 443, VerdictAllow, VerdictDeny, 0, 9,
 			noon.Add(time.Hour), noon.Add(time.Hour), []string{"curl"}},
-		{"web", "web", netip.MustParseAddr("10.0.0.1"), ProtoTCP, 443, VerdictAllow, VerdictDeny, 0, 4,
+		{"web", "web", "", netip.MustParseAddr("10.0.0.1"), ProtoTCP, 443, VerdictAllow, VerdictDeny, 0, 4,
 			noon, noon.Add(time.Hour), []string{"curl", "wget"}},
 	}
 	if diff := cmp.Diff(fmt.Sprint(want), fmt.Sprint(got.NewlyDenied)); diff != "" {

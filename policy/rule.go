@@ -49,6 +49,11 @@ const (
 	RuleResolver uint32 = 1
 	// RuleReply: a UDP answer to a peer that wrote first.
 	RuleReply uint32 = 2
+	// RuleSocket: a socket that no destination can be asked of, refused unless the
+	// label egress.raw=allow.
+	RuleSocket uint32 = 3
+	// RuleOption: an option that leads packets astray, refused.
+	RuleOption uint32 = 4
 	// RuleReserved is the first number that a rule of a policy may have.
 	RuleReserved uint32 = 16
 )

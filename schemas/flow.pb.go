@@ -149,9 +149,9 @@ type Flow struct {
 	Container   string `protobuf:"bytes,12,opt,name=container,proto3" json:"container,omitempty"`
 	Image       string `protobuf:"bytes,13,opt,name=image,proto3" json:"image,omitempty"`
 	CgroupId    uint64 `protobuf:"varint,14,opt,name=cgroup_id,json=cgroupId,proto3" json:"cgroup_id,omitempty"`
-	// IANA number: 6, 17, 1, or 255 for another.
+	// IANA number: 6, 17, 1, or 255 for another; of an attempt the socket's own.
 	Proto uint32 `protobuf:"varint,15,opt,name=proto,proto3" json:"proto,omitempty"`
-	// 4 or 16 bytes; empty for an overflow, which names no destination.
+	// 4 or 16 bytes; empty for an overflow and an attempt, which name no destination.
 	DstIp   []byte `protobuf:"bytes,16,opt,name=dst_ip,json=dstIp,proto3" json:"dst_ip,omitempty"`
 	DstPort uint32 `protobuf:"varint,17,opt,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`
 	SrcIp   []byte `protobuf:"bytes,18,opt,name=src_ip,json=srcIp,proto3" json:"src_ip,omitempty"`
@@ -162,7 +162,10 @@ type Flow struct {
 	// What asked: connect, sendmsg, sock_create, setsockopt, packet.
 	Hook string `protobuf:"bytes,23,opt,name=hook,proto3" json:"hook,omitempty"`
 	// Empty, or why the event is not an ordinary one: overflow, reply, resolver.
-	Reason        string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What was asked for where there is no destination: a socket such as "inet raw
+	// socket" (hook sock_create), or an option such as IP_OPTIONS (setsockopt).
+	Attempt       string `protobuf:"bytes,25,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +364,13 @@ func (x *Flow) GetHook() string {
 func (x *Flow) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Flow) GetAttempt() string {
+	if x != nil {
+		return x.Attempt
 	}
 	return ""
 }
@@ -1600,7 +1610,7 @@ var File_egresswarden_v1_flow_proto protoreflect.FileDescriptor
 
 const file_egresswarden_v1_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x1aegresswarden/v1/flow.proto\x12\x0fegresswarden.v1\"\xee\x04\n" +
+	"\x1aegresswarden/v1/flow.proto\x12\x0fegresswarden.v1\"\x88\x05\n" +
 	"\x04Flow\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\atime_ns\x18\x02 \x01(\x03R\x06timeNs\x12\x12\n" +
@@ -1626,7 +1636,8 @@ const file_egresswarden_v1_flow_proto_rawDesc = "" +
 	"\x03uid\x18\x15 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04comm\x18\x16 \x01(\tR\x04comm\x12\x12\n" +
 	"\x04hook\x18\x17 \x01(\tR\x04hook\x12\x16\n" +
-	"\x06reason\x18\x18 \x01(\tR\x06reason\"8\n" +
+	"\x06reason\x18\x18 \x01(\tR\x06reason\x12\x18\n" +
+	"\aattempt\x18\x19 \x01(\tR\aattempt\"8\n" +
 	"\tFlowBatch\x12+\n" +
 	"\x05flows\x18\x01 \x03(\v2\x15.egresswarden.v1.FlowR\x05flows\"\xba\x03\n" +
 	"\tHostEvent\x12\x17\n" +

@@ -34,6 +34,7 @@ func AppendLine(dst []byte, f *Flow) []byte {
 	dst = appendText(dst, "container_id", f.GetContainerId(), false)
 	dst = appendText(dst, "hook", f.GetHook(), false)
 	dst = appendText(dst, "reason", f.GetReason(), false)
+	dst = appendText(dst, "attempt", f.GetAttempt(), false)
 	dst = appendText(dst, "id", f.GetId(), true)
 	return append(dst, '}')
 }

@@ -14,7 +14,7 @@ func fullFlow() *Flow {
 		Workload: "shop/web", Policy: "shop/web", Revision: 12, Rule: 0xbeef, Mode: Mode_MODE_LEARN,
 		ContainerId: "c0ffee", Container: "shop-web-1", Image: "web:1", CgroupId: 99, Proto: 6,
 		DstIp: []byte{203, 0, 113, 9}, DstPort: 443, SrcIp: []byte{172, 17, 0, 2}, SrcPort: 40000,
-		Pid: 4711, Uid: 0, Comm: "curl", Hook: "connect", Reason: "reply",
+		Pid: 4711, Uid: 0, Comm: "curl", Hook: "connect", Reason: "reply", Attempt: "IP_OPTIONS",
 	}
 }
 
@@ -22,7 +22,7 @@ func TestLineHasEveryFieldInOrder(t *testing.T) {
 	want := `{"time":"2025-11-24T16:00:00.123456789Z","host":"web-1","verdict":"would_deny","workload":"shop/web",` +
 		`"container":"shop-web-1","proto":"tcp","dst_ip":"203.0.113.9","dst_port":443,"count":3,"mode":"learn",` +
 		`"policy":"shop/web","revision":12,"rule":"0000beef","comm":"curl","pid":4711,"uid":0,"src_ip":"172.17.0.2",` +
-		`"src_port":40000,"image":"web:1","container_id":"c0ffee","hook":"connect","reason":"reply","id":"web-1/boot/4096"}`
+		`"src_port":40000,"image":"web:1","container_id":"c0ffee","hook":"connect","reason":"reply","attempt":"IP_OPTIONS","id":"web-1/boot/4096"}`
 	if diff := cmp.Diff(want, string(AppendLine(nil, fullFlow()))); diff != "" {
 		t.Error(diff)
 	}

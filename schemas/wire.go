@@ -58,6 +58,7 @@ func appendFlow(dst []byte, f *Flow) []byte {
 	dst = wireText(dst, 22, f.Comm)
 	dst = wireText(dst, 23, f.Hook)
 	dst = wireText(dst, 24, f.Reason)
+	dst = wireText(dst, 25, f.Attempt)
 	return append(dst, f.unknownFields...)
 }
 

@@ -16,15 +16,17 @@
 enum mode { MODE_UNKNOWN, MODE_ALLOW, MODE_LEARN, MODE_BLOCK };
 enum verdict { VERDICT_NONE, VERDICT_ALLOW, VERDICT_DENY, VERDICT_WOULD_DENY, VERDICTS };
 enum action { ACTION_NONE, ACTION_ALLOW, ACTION_DENY };
-enum hook { HOOK_NONE, HOOK_CONNECT, HOOK_SENDMSG };
+enum hook { HOOK_NONE, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_CREATE, HOOK_SETSOCKOPT };
 enum reason { REASON_NONE, REASON_OVERFLOW, REASON_REPLY, REASON_RESOLVER };
-enum rule { RULE_NONE, RULE_RESOLVER, RULE_REPLY };
+enum rule { RULE_NONE, RULE_RESOLVER, RULE_REPLY, RULE_SOCKET, RULE_OPTION };
 enum proto { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_OTHER = 255 };
 enum flag {
 	/* The container is in the host's network namespace: loopback is judged. */
 	FLAG_HOST_NETWORK = 1,
 	/* The embedded resolver is refused. */
 	FLAG_NO_DNS = 2,
+	/* Sockets that no destination can be asked of are kept. */
+	FLAG_RAW = 4,
 };
 enum birth { BIRTH_KNOWN, BIRTH_UNKNOWN, BIRTH_LOST, BIRTHS };
 
@@ -99,7 +101,9 @@ struct flow_key {
 	u8 proto;
 	/* An answer to a peer, whose permission ends by time. */
 	u8 reply;
-	u16 pad;
+	/* The hook of an attempt, see attempt.h; 0 for what has a destination. */
+	u8 attempt;
+	u8 pad;
 };
 
 /* Detail of a decision, as a flow keeps it of its first. */

@@ -85,24 +85,30 @@ static __always_inline u8 canonical_proto(u32 proto)
 	return PROTO_OTHER;
 }
 
+/* The state of a container, whose mode is one that there is. No state is closed:
+ * block, with the empty policy. */
+static __always_inline u64 posture_of(u32 index)
+{
+	struct state *state = bpf_map_lookup_elem(&states, &index);
+	u64 posture = state ? READ_ONCE(*(u64 *)state) : MODE_BLOCK;
+	u32 mode = posture & 0xff;
+
+	if (mode != MODE_ALLOW && mode != MODE_LEARN)
+		posture = (posture & ~0xffULL) | MODE_BLOCK;
+	return posture;
+}
+
 /* Completes the key of a question, whose dst, index, canonical proto and port are set.
  * Returns 0 for what is not judged: a container let alone, and loopback. */
 static __always_inline int ask_complete(struct ask *a)
 {
-	u32 index = a->key.index, slot, table = 0;
+	u64 posture = posture_of(a->key.index);
 	struct header *header;
-	struct state *state;
-	u64 posture = MODE_BLOCK;
+	u32 slot, table = 0;
 	u32 *table_of;
 
-	/* No state is closed: block, with the empty policy. */
-	state = bpf_map_lookup_elem(&states, &index);
-	if (state)
-		posture = READ_ONCE(*(u64 *)state);
 	if ((posture & 0xff) == MODE_ALLOW)
 		return 0;
-	if ((posture & 0xff) != MODE_LEARN)
-		posture = (posture & ~0xffULL) | MODE_BLOCK;
 	a->key.posture = posture;
 	if (a->key.proto != PROTO_TCP && a->key.proto != PROTO_UDP)
 		a->key.port = 0;

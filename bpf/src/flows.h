@@ -93,10 +93,10 @@ static __always_inline void count_overflow(u32 index, u32 verdict)
 	add(&o->total[verdict & (VERDICTS - 1)], 1);
 }
 
-static __always_inline u32 flow_repeat(struct flow *flow)
+static __always_inline u32 flow_repeat(struct flow *flow, u64 now)
 {
 	add(&flow->count, 1);
-	WRITE_ONCE(flow->last_ns, bpf_ktime_get_coarse_ns());
+	WRITE_ONCE(flow->last_ns, now);
 	return flow->detail.verdict;
 }
 
@@ -127,7 +127,7 @@ static __noinline int flow_first(const struct ask *a, const struct answer *answe
 		/* The ring is full, or another CPU was first and its verdict holds. */
 		there = flow_find(window, &a->key);
 		if (there)
-			return flow_repeat(there);
+			return flow_repeat(there, flow.last_ns);
 	}
 	count_overflow(a->key.index, verdict);
 	return verdict;
@@ -164,7 +164,7 @@ static __always_inline u32 decide(struct ask *a)
 		}
 	}
 	if (flow)
-		verdict = flow_repeat(flow);
+		verdict = flow_repeat(flow, bpf_ktime_get_coarse_ns());
 	else
 		verdict = flow_first(a, &answer, window);
 	count_decision(a->key.index, verdict);

@@ -3,6 +3,7 @@
 
 /* The hooks: they gather the question and leave the answer to decide(). */
 
+#include "attempt.h"
 #include "birth.h"
 #include "decide.h"
 #include "flows.h"
@@ -181,6 +182,32 @@ int recvmsg_v6(struct bpf_sock_addr *ctx)
 	return PROCEED;
 }
 
+/* The protocol as a key holds it; there are none beyond but MPTCP's. */
+static __always_inline u8 short_proto(u32 proto)
+{
+	return proto > PROTO_OTHER ? PROTO_OTHER : proto;
+}
+
+/* A socket that no other hook can ask for its destinations is none to have. */
+SEC("cgroup/sock_create")
+int sock_create(struct bpf_sock *ctx)
+{
+	u32 family = CTX(family), type = CTX(type), proto = CTX(protocol);
+	struct ask a = {.hook = HOOK_SOCK_CREATE};
+	u32 mode;
+
+	if (has_destinations(family, type, proto) || !asks(&a))
+		return PROCEED;
+	a.key.posture = posture_of(a.key.index);
+	mode = a.key.posture & 0xff;
+	if (mode == MODE_ALLOW || (a.key.posture >> 8) & FLAG_RAW)
+		return PROCEED; /* let alone, or kept by its label */
+	a.key.proto = short_proto(proto);
+	a.key.dst.w[0] = family;
+	a.key.dst.w[1] = type;
+	return attempt(&a, RULE_SOCKET) == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
 /*
  * A socket that carries an address of somebody else could play the peer that
  * wrote first. A blocked container gets none; one that made some before loses
@@ -189,16 +216,28 @@ int recvmsg_v6(struct bpf_sock_addr *ctx)
 SEC("cgroup/setsockopt")
 int setsockopt(struct bpf_sockopt *ctx)
 {
-	struct ask a = {};
-	u32 verdict;
+	int level = ctx->level, name = ctx->optname, len = ctx->optlen;
+	struct ask a = {.hook = HOOK_SETSOCKOPT};
+	u32 does = option_does(level, name, len);
+	struct bpf_sock *sk = ctx->sk;
+	u32 mode;
 
 	/* Longer than what the kernel copied: it shall use the original. */
-	if (ctx->optlen > SOCKOPT_COPIED)
+	if (len > SOCKOPT_COPIED)
 		ctx->optlen = 0;
-	if (!lends_an_address(ctx->level, ctx->optname) || !asks(&a))
+	if (does == OPTION_ORDINARY || !asks(&a))
 		return PROCEED;
-	verdict = forger(a.key.index);
-	return verdict == VERDICT_DENY ? REFUSE : PROCEED;
+	a.key.posture = posture_of(a.key.index);
+	mode = a.key.posture & 0xff;
+	if (does == OPTION_LENDS && mode != MODE_BLOCK)
+		mark_forger(a.key.index);
+	if (mode == MODE_ALLOW || (does == OPTION_FRAMES && (a.key.posture >> 8) & FLAG_RAW))
+		return PROCEED; /* let alone, or kept by its label */
+	if (sk && level <= SOL_IPV6)
+		a.key.proto = short_proto(sk->protocol);
+	a.key.dst.w[0] = level;
+	a.key.dst.w[1] = name;
+	return attempt(&a, RULE_OPTION) == VERDICT_DENY ? REFUSE : PROCEED;
 }
 
 /* What is sent to loopback must not leave by a network, whatever a socket's

@@ -151,7 +151,7 @@ struct {
 } peers SEC(".maps");
 
 /* index -> not 0 once a process of the container made a socket that can carry
- * another host's address, see wall.h. Written by that hook, cleared by user space
+ * another host's address, see attempt.h. Written by that hook, cleared by user space
  * with a new container. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -18,10 +18,10 @@ const flowHeader = "TIME\tVERDICT\tWORKLOAD\tCONTAINER\tPROCESS\tPROTO\tDESTINAT
 
 // flowKey is what makes two events rows of the same flow.
 type flowKey struct {
-	host, workload, container, comm, reason string
-	verdict                                 schemas.Verdict
-	proto, port, rule                       uint32
-	dst                                     string
+	host, workload, container, comm, reason, attempt string
+	verdict                                          schemas.Verdict
+	proto, port, rule                                uint32
+	dst                                              string
 }
 
 type flowRow struct {
@@ -39,6 +39,7 @@ type flowTable struct {
 func (t *flowTable) print(f *schemas.Flow) {
 	key := flowKey{
 		host: f.GetHost(), workload: f.GetWorkload(), container: f.GetContainer(), comm: f.GetComm(), reason: f.GetReason(),
+		attempt: f.GetAttempt(),
 		verdict: f.GetVerdict(), proto: f.GetProto(), port: f.GetDstPort(), rule: f.GetRule(), dst: string(f.GetDstIp()),
 	}
 	row := t.rows[key]
@@ -118,7 +119,7 @@ func dash(text string) string {
 func destination(f *schemas.Flow) string {
 	addr, ok := netip.AddrFromSlice(f.GetDstIp())
 	if !ok {
-		return "(" + dash(f.GetReason()) + ")"
+		return "(" + dash(cmp.Or(f.GetAttempt(), f.GetReason())) + ")"
 	}
 	if f.GetDstPort() == 0 {
 		return addr.String()
@@ -135,6 +136,8 @@ func ruleWord(f *schemas.Flow) string {
 		return "resolver"
 	case policy.RuleReply:
 		return "reply"
+	case policy.RuleSocket, policy.RuleOption:
+		return "gate"
 	}
 	return fmt.Sprintf("%08x", f.GetRule())
 }

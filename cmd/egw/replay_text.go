@@ -19,6 +19,7 @@ type groupView struct {
 	Policy    string    `json:"policy"`
 	Workload  string    `json:"workload"`
 	DstIP     string    `json:"dst_ip"`
+	Attempt   string    `json:"attempt,omitempty"`
 	Proto     string    `json:"proto"`
 	DstPort   uint16    `json:"dst_port"`
 	Before    string    `json:"before"`
@@ -61,7 +62,11 @@ func viewGroups(state *policy.State, groups []policy.Group) []groupView {
 	out := []groupView{}
 	names := ruleNames{state: state}
 	for _, g := range groups {
-		out = append(out, groupView{g.Policy, g.Workload, g.Dst.String(), g.Proto.String(), g.Port, g.Before.String(), g.After.String(),
+		dst := ""
+		if g.Dst.IsValid() {
+			dst = g.Dst.String()
+		}
+		out = append(out, groupView{g.Policy, g.Workload, dst, g.Attempt, g.Proto.String(), g.Port, g.Before.String(), g.After.String(),
 			fmt.Sprintf("%08x", g.Rule), names.text(g), g.Count, g.FirstSeen, g.LastSeen, append([]string{}, g.Processes...)})
 	}
 	return out
@@ -133,7 +138,11 @@ func groupTable(w io.Writer, state *policy.State, groups []policy.Group, most in
 	names := ruleNames{state: state}
 	var rows [][]string
 	for _, g := range shown {
-		rows = append(rows, []string{g.Workload, g.Proto.String(), endpoint(g.Dst, g.Port), g.Before.String() + " -> " + g.After.String(),
+		to := "(" + g.Attempt + ")"
+		if g.Dst.IsValid() {
+			to = endpoint(g.Dst, g.Port)
+		}
+		rows = append(rows, []string{g.Workload, g.Proto.String(), to, g.Before.String() + " -> " + g.After.String(),
 			strconv.FormatUint(g.Count, 10), instant(g.LastSeen), strings.Join(g.Processes, ","), names.text(g)})
 	}
 	if err := columns(w, []string{"WORKLOAD", "PROTO", "DESTINATION", "VERDICT", "COUNT", "LAST SEEN", "PROCESSES", "RULE"}, rows); err != nil {
