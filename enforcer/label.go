@@ -15,6 +15,7 @@ const (
 	labelMode   = "egress"
 	labelPolicy = "egress.policy"
 	labelDNS    = "egress.dns"
+	labelRaw    = "egress.raw"
 )
 
 // maxWorkload bounds a workload's name, in bytes: it is a NATS subject token
@@ -26,6 +27,7 @@ type wish struct {
 	Mode   policy.Mode
 	Policy string
 	NoDNS  bool
+	Raw    bool
 }
 
 // parseLabels reads the egress labels. What is not understood (an unknown
@@ -43,11 +45,12 @@ func parseLabels(labels map[string]string, def policy.Mode) (wish, error) {
 			w.Policy, err = value, checkWorkload(value)
 		case labelDNS:
 			w.NoDNS = value != "allow"
-			if value != "allow" && value != "deny" {
-				err = fmt.Errorf("%q: want allow or deny", value)
-			}
+			err = checkSwitch(value)
+		case labelRaw:
+			w.Raw = value == "allow"
+			err = checkSwitch(value)
 		default:
-			err = errors.New("no such label: want egress, egress.policy or egress.dns")
+			err = errors.New("no such label: want egress, egress.policy, egress.dns or egress.raw")
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("label %s: %w", key, err))
@@ -61,6 +64,13 @@ func parseLabels(labels map[string]string, def policy.Mode) (wish, error) {
 		return w, err
 	}
 	return w, nil
+}
+
+func checkSwitch(value string) error {
+	if value != "allow" && value != "deny" {
+		return fmt.Errorf("%q: want allow or deny", value)
+	}
+	return nil
 }
 
 // egressKeys are the keys that are meant for us, misspelt or not: egress alone

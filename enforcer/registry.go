@@ -40,6 +40,7 @@ type Container struct {
 	Labelled bool        `json:"labelled,omitempty"`
 	Mode     policy.Mode `json:"mode"`
 	NoDNS    bool        `json:"no_dns,omitempty"`
+	Raw      bool        `json:"raw,omitempty"`
 	HostNet  bool        `json:"host_network,omitempty"`
 	// Problem is what is wrong with the labels; the mode is then block.
 	Problem string `json:"problem,omitempty"`
@@ -133,7 +134,7 @@ func (r *registry) adopt() error {
 		if err != nil {
 			return err
 		}
-		c := &Container{ID: id, Name: short(id), Index: index, Mode: s.Mode, Label: s.Mode, NoDNS: s.NoDNS, HostNet: s.HostNetwork, adopted: true}
+		c := &Container{ID: id, Name: short(id), Index: index, Mode: s.Mode, Label: s.Mode, NoDNS: s.NoDNS, Raw: s.Raw, HostNet: s.HostNetwork, adopted: true}
 		r.containers[id], r.byIndex[index] = c, c
 		r.slots.reserve(s.Slot)
 	}
@@ -157,11 +158,11 @@ func (r *registry) Put(d description) error {
 	} else if c.Workload == "" {
 		c.Workload = d.Name
 	}
-	c.Label, c.NoDNS = wish.Mode, wish.NoDNS
+	c.Label, c.NoDNS, c.Raw = wish.Mode, wish.NoDNS, wish.Raw
 	_, c.Labelled = d.Labels[labelMode]
 	r.noteProblem(c, problem)
 	if d.Detail != nil {
-		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail), true
+		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail, c.Raw), true
 	}
 	r.touch()
 	if c.adopted && !r.folded {
@@ -236,7 +237,7 @@ func (r *registry) noteProblem(c *Container, problem error) {
 // never runs under an empty one.
 func (r *registry) apply(c *Container) error {
 	mode := r.effective(c)
-	state := bpf.State{Mode: mode, HostNetwork: c.HostNet, NoDNS: c.NoDNS}
+	state := bpf.State{Mode: mode, HostNetwork: c.HostNet, NoDNS: c.NoDNS, Raw: c.Raw}
 	var errs []error
 	if mode != policy.ModeAllow {
 		slot, err := r.slots.use(c.Workload, r.desired)

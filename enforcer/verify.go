@@ -13,11 +13,15 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/egresswarden/egresswarden/bpf"
+	"github.com/egresswarden/egresswarden/policy"
 )
 
 // uncovered names what the gate does not see of a container, for the operator.
-func uncovered(d detail) []string {
+func uncovered(d detail, raw bool) []string {
 	var open []string
+	if raw {
+		open = append(open, "egress.raw=allow: raw, SCTP and UDP-Lite sockets are kept by the label and not judged")
+	}
 	if d.HostNet {
 		open = append(open, "host network: shares every interface and abstract socket of the host")
 	}
@@ -28,7 +32,7 @@ func uncovered(d detail) []string {
 		open = append(open, "docker.sock: can start containers without a label")
 	}
 	if d.Privileged || hasNetRaw(d) {
-		open = append(open, "NET_RAW: raw and packet sockets are not judged; drop the capability")
+		open = append(open, "NET_RAW: packet sockets are not judged; drop the capability")
 	}
 	return open
 }
@@ -137,5 +141,6 @@ func Uncovered(ctx context.Context, api *client.Client, id string) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	return uncovered(*d.Detail), nil
+	wish, _ := parseLabels(d.Labels, policy.ModeBlock)
+	return uncovered(*d.Detail, wish.Raw), nil
 }

@@ -23,6 +23,8 @@ type workloadRow struct {
 	ContainerID string      `json:"container_id"`
 	Image       string      `json:"image"`
 	Running     bool        `json:"running"`
+	// Raw: the label egress.raw=allow.
+	Raw bool `json:"raw,omitempty"`
 }
 
 // workloadsCommand lists what policies can be attached to.
@@ -64,7 +66,7 @@ func workloadRows(all []hostStatus) []workloadRow {
 			for _, c := range w.Containers {
 				rows = append(rows, workloadRow{
 					Workload: w.Workload, Host: h.Host, Mode: w.Mode, ModeFrom: w.ModeFrom,
-					Container: c.Name, ContainerID: c.ID, Image: c.Image, Running: c.Running,
+					Container: c.Name, ContainerID: c.ID, Image: c.Image, Running: c.Running, Raw: c.Raw,
 				})
 			}
 		}
@@ -80,6 +82,9 @@ func printWorkloadRows(w io.Writer, rows []workloadRow) error {
 		state := "stopped"
 		if r.Running {
 			state = "running"
+		}
+		if r.Raw {
+			state += ", raw sockets kept"
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(r.Workload), printable(r.Host), r.Mode, dash(r.ModeFrom),
 			dash(r.Container), dash(r.Image), state)
