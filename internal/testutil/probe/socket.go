@@ -150,8 +150,8 @@ func (s *socket) writable() error {
 	}
 }
 
-// rawSockaddr is the address as the kernel reads it.
-func rawSockaddr(a netip.AddrPort) []byte {
+// RawSockaddr is the address as the kernel reads it.
+func RawSockaddr(a netip.AddrPort) []byte {
 	if a.Addr().Is4() {
 		b := make([]byte, unix.SizeofSockaddrInet4)
 		binary.NativeEndian.PutUint16(b, unix.AF_INET)
@@ -182,7 +182,7 @@ type mmsghdr struct {
 }
 
 func sendmmsg(fd int, to netip.AddrPort, text []byte) error {
-	name := rawSockaddr(to)
+	name := RawSockaddr(to)
 	iov := unix.Iovec{Base: &text[0]}
 	iov.SetLen(len(text))
 	var m mmsghdr

@@ -15,11 +15,15 @@ import (
 const (
 	uringOpConnect      = 16
 	uringEnterGetEvents = 1
+	uringEnterWakeup    = 2
 	uringFeatSingleMmap = 1
 	uringOffSqes        = 0x10000000
 	uringSqeSize        = 64
 	uringCqeSize        = 16
 )
+
+// UringSQPoll is a flag for Uring: a thread of the kernel submits.
+const UringSQPoll = 2
 
 // uringParams is struct io_uring_params.
 type uringParams struct {
@@ -37,10 +41,26 @@ type uringOffsets struct {
 	userAddr uint64
 }
 
-// uringConnect connects the socket by io_uring. Any failure before the
-// connect itself is errUnavailable: seccomp answers EPERM as the gate does.
+// uringConnect connects the socket by io_uring.
 func uringConnect(fd int, to netip.AddrPort) error {
-	var p uringParams
+	addr := RawSockaddr(to)
+	var pin runtime.Pinner
+	pin.Pin(&addr[0])
+	defer pin.Unpin()
+	return Uring(0, "io_uring connect", func(sqe []byte) {
+		sqe[0] = uringOpConnect
+		binary.NativeEndian.PutUint32(sqe[4:], uint32(fd))
+		binary.NativeEndian.PutUint64(sqe[8:], uint64(len(addr)))
+		binary.NativeEndian.PutUint64(sqe[16:], uint64(uintptr(unsafe.Pointer(&addr[0]))))
+	})
+}
+
+// Uring sets up a ring with the flags, submits the one entry that fill writes,
+// and waits for its end. The error of the operation bears the name of what; any
+// failure before the operation itself is errUnavailable: seccomp answers EPERM
+// as the gate does.
+func Uring(flags uint32, what string, fill func(sqe []byte)) error {
+	p := uringParams{flags: flags}
 	ring, _, no := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&p)), 0)
 	if no != 0 {
 		return fmt.Errorf("%w: io_uring_setup: %w", errUnavailable, no)
@@ -60,7 +80,8 @@ func uringConnect(fd int, to netip.AddrPort) error {
 		return err
 	}
 	defer unix.Munmap(sqes)
-	return uringSubmit(int(ring), &p, rings, sqes, fd, rawSockaddr(to))
+	fill(sqes)
+	return uringSubmit(int(ring), &p, rings, what)
 }
 
 func mapRing(fd int, off int64, size int) ([]byte, error) {
@@ -71,18 +92,15 @@ func mapRing(fd int, off int64, size int) ([]byte, error) {
 	return b, nil
 }
 
-func uringSubmit(ring int, p *uringParams, rings, sqes []byte, fd int, addr []byte) error {
-	var pin runtime.Pinner
-	pin.Pin(&addr[0])
-	defer pin.Unpin()
-	sqes[0] = uringOpConnect
-	binary.NativeEndian.PutUint32(sqes[4:], uint32(fd))
-	binary.NativeEndian.PutUint64(sqes[8:], uint64(len(addr)))
-	binary.NativeEndian.PutUint64(sqes[16:], uint64(uintptr(unsafe.Pointer(&addr[0]))))
+func uringSubmit(ring int, p *uringParams, rings []byte, what string) error {
+	enter := uintptr(uringEnterGetEvents)
+	if p.flags&UringSQPoll != 0 {
+		enter |= uringEnterWakeup
+	}
 	// The array of indexes is zero, which is this entry.
 	atomic.StoreUint32(word(rings, p.sq.tail), 1)
 	for {
-		_, _, no := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(ring), 1, 1, uringEnterGetEvents, 0, 0)
+		_, _, no := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(ring), 1, 1, enter, 0, 0)
 		if atomic.LoadUint32(word(rings, p.cq.tail)) != 0 {
 			break
 		}
@@ -90,10 +108,8 @@ func uringSubmit(ring int, p *uringParams, rings, sqes []byte, fd int, addr []by
 			return fmt.Errorf("%w: io_uring_enter: %w", errUnavailable, no)
 		}
 	}
-	res := int32(binary.NativeEndian.Uint32(rings[p.cq.w5+8:]))
-	runtime.KeepAlive(addr)
-	if res < 0 {
-		return step("io_uring connect", unix.Errno(-res))
+	if res := int32(binary.NativeEndian.Uint32(rings[p.cq.w5+8:])); res < 0 {
+		return step(what, unix.Errno(-res))
 	}
 	return nil
 }

@@ -83,7 +83,7 @@ func (c *Capture) Sync(t testing.TB) {
 	port := uint16(c.markers.Add(1))
 	marker := Key{unix.IPPROTO_UDP, netip.AddrPortFrom(WorldAddr4, port)}
 	testutil.Eventually(t, "the capture sees its marker", func() error {
-		if err := c.w.Host.Do(func() error { return sendTo(marker.Dst) }); err != nil {
+		if err := c.w.Host.Do(func() error { return sendText(marker.Dst, "marker") }); err != nil {
 			return err
 		}
 		if c.counts()[marker] == 0 {
@@ -130,13 +130,13 @@ func (c *Capture) counts() map[Key]int {
 	return maps.Clone(c.seen)
 }
 
-func sendTo(to netip.AddrPort) error {
+func sendText(to netip.AddrPort, text string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Sendto(fd, []byte("marker"), 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	return unix.Sendto(fd, []byte(text), 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 }
 
 func htons(v uint16) uint16 {
