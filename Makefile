@@ -65,6 +65,10 @@ loki: ## Build the real Loki of the tests into the user's cache, once, in minute
 test-kills: ## Kill every process a hundred times while learning, as root; apart from test
 	EGW_PRIVILEGED=1 $(TEST) -v -tags kills ./e2e/chaos
 
+.PHONY: threats
+threats: ## Write the table of docs/THREATS.md from a run of the adversary, as root
+	EGW_PRIVILEGED=1 $(TEST) -run TestAdversary ./e2e -update
+
 .PHONY: bench
 bench: ## Measure, and write docs/BENCHMARKS.md, as root
 	scripts/bench.sh
