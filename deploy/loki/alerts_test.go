@@ -16,6 +16,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/internal/testutil/loki"
+	"github.com/egresswarden/egresswarden/internal/testutil/scene"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -110,20 +111,20 @@ func TestAlertsFireWhereTheyShouldAndNowhereElse(t *testing.T) {
 	l := loki.Start(t, loki.Options{
 		Rules: ruleset(t), Alertmanager: a.URL, Config: map[string]any{"ingester": map[string]any{"chunk_block_size": 512}},
 	})
-	s := &scene{t: t, now: time.Now()}
+	s := scene.New(t)
 	want := slices.Concat(denials(s), enforcers(s), losses(s))
-	redelivered(s, l)
-	s.push(l)
+	redelivered(t, s, l)
+	s.Push(l)
 	expect(t, l, a, append(want, "EgwCollectorSilent")...)
 
 	want = append(want, collectors(s)...)
-	s.push(l)
+	s.Push(l)
 	expect(t, l, a, append(want, "EgwCollectorSilent")...)
 	endsInSilence(t, s, l, a)
 }
 
 // endsInSilence sees alerts come to an end.
-func endsInSilence(t *testing.T, s *scene, l *loki.Server, a *loki.Alertmanager) {
+func endsInSilence(t *testing.T, s *scene.Scene, l *loki.Server, a *loki.Alertmanager) {
 	t.Helper()
 	burst := map[string]string{"workload": "burst"}
 	spike, first := "EgwDenySpike"+hurried, "EgwFirstDenial"+hurried
@@ -131,9 +132,9 @@ func endsInSilence(t *testing.T, s *scene, l *loki.Server, a *loki.Alertmanager)
 		if _, ok := a.Last(spike, burst); ok {
 			return nil
 		}
-		s.now = time.Now()
-		s.flow(0, "burst", deny, 500, nil)
-		s.push(l)
+		s.Now = time.Now()
+		s.Flow(0, "burst", deny, 500, nil)
+		s.Push(l)
 		return errors.New("no alert yet")
 	})
 	for name, labels := range map[string]map[string]string{spike: burst, first: burst, "EgwCollectorSilent": nil} {
@@ -147,19 +148,19 @@ func endsInSilence(t *testing.T, s *scene, l *loki.Server, a *loki.Alertmanager)
 }
 
 // denials gives the alerts that it makes.
-func denials(s *scene) []string {
-	s.denials("steady", 125*minute, 0, 40)
-	s.denials("noisy once", 125*minute, 0, 40)
-	s.denials("spiky", 125*minute, 0, 4)
-	s.flow(0, "spiky", deny, 150, nil)
-	s.flow(0, "new", deny, 101, nil)
-	s.flow(0, "allowed", allow, 1000, nil)
-	s.flow(0, "learning", schemas.Verdict_VERDICT_WOULD_DENY, 1000, nil)
-	s.flow(3*hour, "denied before", deny, 1, nil)
-	s.flow(0, "denied before", deny, 100, nil)
-	s.flow(0, "quiet", deny, 1, func(f *schemas.Flow) { f.DstIp, f.DstPort = []byte{198, 51, 100, 7}, 25 })
+func denials(s *scene.Scene) []string {
+	s.Denials("steady", 125*minute, 0, 40)
+	s.Denials("noisy once", 125*minute, 0, 40)
+	s.Denials("spiky", 125*minute, 0, 4)
+	s.Flow(0, "spiky", deny, 150, nil)
+	s.Flow(0, "new", deny, 101, nil)
+	s.Flow(0, "allowed", allow, 1000, nil)
+	s.Flow(0, "learning", schemas.Verdict_VERDICT_WOULD_DENY, 1000, nil)
+	s.Flow(3*hour, "denied before", deny, 1, nil)
+	s.Flow(0, "denied before", deny, 100, nil)
+	s.Flow(0, "quiet", deny, 1, func(f *schemas.Flow) { f.DstIp, f.DstPort = []byte{198, 51, 100, 7}, 25 })
 	for i := range 700 { // more destinations than Loki lets a query have series
-		s.flow(time.Duration(i), "scan", deny, 1, func(f *schemas.Flow) { f.DstIp = []byte{10, 0, byte(i >> 8), byte(i)} })
+		s.Flow(time.Duration(i), "scan", deny, 1, func(f *schemas.Flow) { f.DstIp = []byte{10, 0, byte(i >> 8), byte(i)} })
 	}
 	return []string{
 		"EgwDenySpike workload=spiky",
@@ -169,30 +170,30 @@ func denials(s *scene) []string {
 	}
 }
 
-func enforcers(s *scene) []string {
+func enforcers(s *scene.Scene) []string {
 	for _, host := range []string{"well", "ill", "mended", "hiccup", "behind"} {
-		s.alive(50*minute, host)
+		s.Alive(50*minute, host)
 	}
-	s.alive(50*minute, "silent")
-	s.alive(16*minute, "silent")
-	s.alive(20*minute, "well")
-	s.alive(minute, "well", "log_revision", "10") // the log went on a minute ago
-	s.alive(6*minute, "ill", "problems", "2", "problem", "docker: away")
-	s.alive(minute, "ill", "problems", "1", "problem", "docker: away")
-	s.alive(6*minute, "mended", "problems", "1")
-	s.alive(minute, "mended")
-	s.alive(6*minute, "hiccup")
-	s.alive(minute, "hiccup", "problems", "1")
-	s.alive(minute, "behind", "revision", "8")
-	s.alive(minute, "first", "revision", "9", "learning_workload", "slow", "learning_seconds", "1300000")
-	s.alive(minute, "second", "revision", "9", "learning_workload", "fast", "learning_seconds", "1100000")
-	s.event(minute, "off", "gate.detached", nil)
-	s.event(minute, "well", "policy.applied", nil)
-	s.event(minute, "well", "docker.lost", func(e *schemas.HostEvent) { e.Message = "gate.detached container.uncovered label.invalid" })
-	s.event(minute, "well", "policy.invalid", func(e *schemas.HostEvent) { e.Policy = "shop/web" })
-	s.event(minute, "well", "policylog.lost", nil)
-	s.event(minute, "well", "label.invalid", func(e *schemas.HostEvent) { e.Container = "c1" })
-	s.event(minute, "well", "container.uncovered", func(e *schemas.HostEvent) { e.Container = "c2" })
+	s.Alive(50*minute, "silent")
+	s.Alive(16*minute, "silent")
+	s.Alive(20*minute, "well")
+	s.Alive(minute, "well", "log_revision", "10") // the log went on a minute ago
+	s.Alive(6*minute, "ill", "problems", "2", "problem", "docker: away")
+	s.Alive(minute, "ill", "problems", "1", "problem", "docker: away")
+	s.Alive(6*minute, "mended", "problems", "1")
+	s.Alive(minute, "mended")
+	s.Alive(6*minute, "hiccup")
+	s.Alive(minute, "hiccup", "problems", "1")
+	s.Alive(minute, "behind", "revision", "8")
+	s.Alive(minute, "first", "revision", "9", "learning_workload", "slow", "learning_seconds", "1300000")
+	s.Alive(minute, "second", "revision", "9", "learning_workload", "fast", "learning_seconds", "1100000")
+	s.Event(minute, "off", "gate.detached", nil)
+	s.Event(minute, "well", "policy.applied", nil)
+	s.Event(minute, "well", "docker.lost", func(e *schemas.HostEvent) { e.Message = "gate.detached container.uncovered label.invalid" })
+	s.Event(minute, "well", "policy.invalid", func(e *schemas.HostEvent) { e.Policy = "shop/web" })
+	s.Event(minute, "well", "policylog.lost", nil)
+	s.Event(minute, "well", "label.invalid", func(e *schemas.HostEvent) { e.Container = "c1" })
+	s.Event(minute, "well", "container.uncovered", func(e *schemas.HostEvent) { e.Container = "c2" })
 	return []string{
 		"EgwEnforcerSilent host=silent", "EgwEnforcerProblem host=ill", "EgwHostBehind host=behind", "EgwLearningTooLong workload=slow",
 		"EgwGateDetached host=off", "EgwPolicyInvalid host=well policy=shop/web", "EgwPolicyInvalid host=well",
@@ -200,54 +201,54 @@ func enforcers(s *scene) []string {
 	}
 }
 
-func losses(s *scene) []string {
-	s.flow(minute, "flooded", allow, 5000, func(f *schemas.Flow) { f.Host, f.Reason, f.DstIp = "flooded", "overflow", nil })
-	s.event(minute, "full", "outbox.full", func(e *schemas.HostEvent) { e.Count = 12 })
-	s.event(minute, "dropped", "hostevents.dropped", func(e *schemas.HostEvent) { e.Count = 3 })
-	s.flow(minute, "chatty", allow, 1, func(f *schemas.Flow) { f.Reason, f.Comm = "reply", `"reason":"overflow"` })
+func losses(s *scene.Scene) []string {
+	s.Flow(minute, "flooded", allow, 5000, func(f *schemas.Flow) { f.Host, f.Reason, f.DstIp = "flooded", "overflow", nil })
+	s.Event(minute, "full", "outbox.full", func(e *schemas.HostEvent) { e.Count = 12 })
+	s.Event(minute, "dropped", "hostevents.dropped", func(e *schemas.HostEvent) { e.Count = 3 })
+	s.Flow(minute, "chatty", allow, 1, func(f *schemas.Flow) { f.Reason, f.Comm = "reply", `"reason":"overflow"` })
 	return []string{"EgwEventsLost host=flooded", "EgwEventsLost host=full", "EgwEventsLost host=dropped"}
 }
 
-func collectors(s *scene) []string {
+func collectors(s *scene.Scene) []string {
 	for _, name := range []string{"c fine", "c slow", "c late", "c dead", "c dead before"} {
 		dead := "0"
 		if name == "c dead before" {
 			dead = "4"
 		}
-		s.collector(30*minute, name, "dead", dead)
+		s.Collector(30*minute, name, "dead", dead)
 	}
-	s.collector(5*minute, "c fine", "lag_seconds", "900")
-	s.collector(0, "c fine")
-	s.collector(0, "c slow", "lag_seconds", "901")
-	s.collector(20*minute, "c late", "late_denials", "17")
-	s.collector(0, "c late")
-	s.collector(0, "c dead", "dead", "4")
-	s.collector(0, "c dead before", "dead", "4")
+	s.Collector(5*minute, "c fine", "lag_seconds", "900")
+	s.Collector(0, "c fine")
+	s.Collector(0, "c slow", "lag_seconds", "901")
+	s.Collector(20*minute, "c late", "late_denials", "17")
+	s.Collector(0, "c late")
+	s.Collector(0, "c dead", "dead", "4")
+	s.Collector(0, "c dead before", "dead", "4")
 	return []string{"EgwCollectorLag host=c slow", "EgwLateDenials host=c late", "EgwDeadLetters host=c dead"}
 }
 
 // redelivered adds what must not alert though Loki counts it twice, and sees
 // that it does.
-func redelivered(s *scene, l *loki.Server) {
-	s.t.Helper()
-	again := &scene{t: s.t, now: s.now, events: 1 << 20}
-	again.denials("twice", 125*minute, 0, 40)
-	again.alive(6*minute, "twice")
-	again.alive(minute, "twice", "problems", "1")
-	entries := again.entries
-	again.push(l)
+func redelivered(t *testing.T, s *scene.Scene, l *loki.Server) {
+	t.Helper()
+	again := scene.New(t)
+	again.Denials("twice", 125*minute, 0, 40)
+	again.Alive(6*minute, "twice")
+	again.Alive(minute, "twice", "problems", "1")
+	entries := again.Entries
+	again.Push(l)
 	count := func() float64 {
-		got, err := l.Instant(s.t.Context(), `sum(sum_over_time({workload="twice"} | json n="count" | unwrap n [5m]))`, s.now)
+		got, err := l.Instant(t.Context(), `sum(sum_over_time({workload="twice"} | json n="count" | unwrap n [5m]))`, s.Now)
 		if err != nil || len(got) != 1 {
-			s.t.Fatalf("%v, %v", got, err)
+			t.Fatalf("%v, %v", got, err)
 		}
 		return got[0].Value
 	}
 	once := count()
 	// What is an hour behind the newest of its stream Loki refuses.
-	again.entries = slices.DeleteFunc(entries, func(e loki.Entry) bool { return e.Time.Before(s.now.Add(-50 * minute)) })
-	again.push(l)
+	again.Entries = slices.DeleteFunc(entries, func(e loki.Entry) bool { return e.Time.Before(s.Now.Add(-50 * minute)) })
+	again.Push(l)
 	if twice := count(); twice < 1.5*once {
-		s.t.Fatalf("counted %v, and %v after redelivery: nothing is doubled, so nothing is shown", once, twice)
+		t.Fatalf("counted %v, and %v after redelivery: nothing is doubled, so nothing is shown", once, twice)
 	}
 }

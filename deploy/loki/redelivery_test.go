@@ -7,6 +7,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/internal/testutil/loki"
+	"github.com/egresswarden/egresswarden/internal/testutil/scene"
 )
 
 // What docs/OPERATIONS.md says of redelivered entries. The numbers are logged.
@@ -18,15 +19,15 @@ func TestARedeliveryIsCountedTwiceUntilTheFlushAndShownOnce(t *testing.T) {
 	now := time.Now()
 	for _, again := range []int{100, 1000, n} {
 		t.Run(fmt.Sprint(again), func(t *testing.T) {
-			s := &scene{t: t, now: now}
+			s := scene.New(t)
 			workload := fmt.Sprint("redelivered ", again)
 			for i := range n {
-				s.flow(time.Minute-time.Duration(i)*time.Millisecond, workload, deny, 1, nil)
+				s.Flow(time.Minute-time.Duration(i)*time.Millisecond, workload, deny, 1, nil)
 			}
-			entries := s.entries
-			s.push(l)
-			s.entries = entries[n-again:]
-			s.push(l)
+			entries := s.Entries
+			s.Push(l)
+			s.Entries = entries[n-again:]
+			s.Push(l)
 
 			selector := fmt.Sprintf(`{workload=%q}`, workload)
 			distinct := map[string]bool{}
