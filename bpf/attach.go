@@ -68,10 +68,12 @@ func (g *Gate) Attach() error {
 
 func (g *Gate) attachHook(h hook, root *os.File, cgroupID uint64) error {
 	pin := filepath.Join(g.dir, linksDir, h.name)
+	keep := keepLink
 	if h.cgroup {
-		if done, err := updateLink(pin, h.prog, cgroupID); done || err != nil {
-			return err
-		}
+		keep = func(pin string, prog *ebpf.Program) (bool, error) { return updateLink(pin, prog, cgroupID) }
+	}
+	if done, err := keep(pin, h.prog); done || err != nil {
+		return err
 	}
 	l, err := newLink(h, root)
 	if err != nil {
@@ -108,6 +110,29 @@ func updateLink(pin string, prog *ebpf.Program, cgroupID uint64) (bool, error) {
 		return false, nil
 	}
 	return true, l.Update(prog)
+}
+
+// keepLink reports whether the pinned link has that very program: before 6.10 a
+// tracepoint takes a program once.
+func keepLink(pin string, prog *ebpf.Program) (bool, error) {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer l.Close()
+	has, err := l.Info()
+	if err != nil {
+		return false, err
+	}
+	wants, err := prog.Info()
+	if err != nil {
+		return false, err
+	}
+	id, ok := wants.ID()
+	return ok && has.Program == id, nil
 }
 
 func newLink(h hook, root *os.File) (link.Link, error) {
