@@ -141,7 +141,8 @@ func TestAFloodIsAccountedExactlyWithAOnePageRingAndNoReader(t *testing.T) {
 }
 
 func TestSweepingUnderLoadLosesNothing(t *testing.T) {
-	const dests, rounds = 3_000, 150
+	const dests = 3_000
+	rounds := scaled(150)
 	for _, ring := range []uint32{4096, 1 << 20} {
 		f := newFixture(t, func(o *Options) { o.RingBytes = ring; o.FlowEntries = 2048 })
 		f.putPolicy(t, 1, table("127.16.0.0/22"), 1)
@@ -155,7 +156,7 @@ func TestSweepingUnderLoadLosesNothing(t *testing.T) {
 		wg.Wait()
 		l.settle(t, f.Gate)
 		c := l.check(t, f.Gate, 1)
-		if o.refused != 0 || c.Total() != dests*rounds || c.Allow != 1024*rounds {
+		if o.refused != 0 || c.Total() != uint64(dests*rounds) || c.Allow != uint64(1024*rounds) {
 			t.Errorf("ring of %d: %+v, sends %+v", ring, c, o)
 		}
 	}

@@ -50,6 +50,15 @@ func newFixture(t testing.TB, change func(*Options)) *fixture {
 	return f
 }
 
+// scaled is the number of rounds, or a fifth of it with -short, for a machine
+// that is emulated.
+func scaled(n int) int {
+	if testing.Short() {
+		return n/5 + 1
+	}
+	return n
+}
+
 func openGate(t testing.TB, o Options) *Gate {
 	t.Helper()
 	g, err := Open(o)

@@ -75,13 +75,13 @@ func randomRequest(r *rand.Rand, s State) policy.Request {
 }
 
 func TestKernelAgreesWithPolicyJudge(t *testing.T) {
-	const policies, questions = 250, 480
+	const questions = 480
 	f := newFixture(t, nil)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	seen := map[policy.Verdict]int{}
-	for i := range policies {
+	for i := range scaled(250) {
 		rules := randomRules(r)
 		table, err := policy.Compile(rules, time.Now())
 		if err != nil {
@@ -108,7 +108,7 @@ func TestKernelAgreesWithPolicyJudge(t *testing.T) {
 		}
 	}
 	for v := policy.VerdictNone; v <= policy.VerdictWouldDeny; v++ {
-		if seen[v] < 1000 {
+		if seen[v] < scaled(1000) {
 			t.Errorf("only %d cases with verdict %v: %v", seen[v], v, seen)
 		}
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 func TestKillingTheSweeperAnywhereLosesNothing(t *testing.T) {
-	const kills, dests, rounds = 12, 3_000, 10
+	const dests, rounds = 3_000, 10
+	kills := scaled(12)
 	f := newFixture(t, func(o *Options) { o.RingBytes = 1 << 14; o.FlowEntries = 2048 })
 	f.putPolicy(t, 1, table("127.16.0.0/22"), 1)
 	f.manage(t, 1, State{Mode: policy.ModeBlock, Slot: 1, HostNetwork: true})
@@ -50,7 +51,7 @@ func TestKillingTheSweeperAnywhereLosesNothing(t *testing.T) {
 	g := openGate(t, f.o)
 	l.settle(t, g)
 	c := l.check(t, g, 1)
-	if c.Total() != kills*dests*rounds || c.Allow != sent.passed || c.Deny != sent.refused {
+	if c.Total() != uint64(kills*dests*rounds) || c.Allow != sent.passed || c.Deny != sent.refused {
 		t.Errorf("counters %+v, sends %+v", c, sent)
 	}
 }

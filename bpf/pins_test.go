@@ -157,7 +157,7 @@ func TestAnUpdateInPlaceLetsNothingThrough(t *testing.T) {
 			}
 		})
 	}
-	for range 10 {
+	for range scaled(10) {
 		g, err := Open(f.o)
 		if err != nil {
 			t.Error(err)

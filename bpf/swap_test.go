@@ -75,7 +75,7 @@ func (s *swapChecker) checkEvents(events []Event) error {
 }
 
 func TestASwapOfALargePolicyIsNeverAMixture(t *testing.T) {
-	const rules, swaps = 10_000, 200
+	const rules = 10_000
 	f := newFixture(t, nil)
 	s := &swapChecker{tables: [2]*policy.Table{bigTable(t, rules, 0), bigTable(t, rules, 1)}}
 	f.putPolicy(t, 1, s.tables[0], 0)
@@ -116,7 +116,7 @@ func TestASwapOfALargePolicyIsNeverAMixture(t *testing.T) {
 			}
 		}
 	})
-	for i := range uint64(swaps) {
+	for i := range uint64(scaled(200)) {
 		f.putPolicy(t, 1, s.tables[(i+1)%2], i+1)
 	}
 	stop()
