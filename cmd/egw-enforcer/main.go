@@ -7,6 +7,8 @@ import (
 	"errors"
 	"log/slog"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/egresswarden/egresswarden/enforcer"
 	"github.com/egresswarden/egresswarden/internal/daemon"
 	"github.com/egresswarden/egresswarden/internal/telemetry"
@@ -29,5 +31,10 @@ func run(ctx context.Context, cfg enforcer.Config, log *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
-	return metrics.Beside(ctx, func(ctx context.Context) error { return e.Run(ctx, nil) })
+	return metrics.Beside(ctx, func(ctx context.Context) error {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return e.Run(ctx, nil) })
+		g.Go(func() error { return daemon.Ready(ctx, e.Attached()) })
+		return g.Wait()
+	})
 }
