@@ -88,8 +88,11 @@ func (e *Enforcer) follow(ctx context.Context, log *eventlog.Log) error {
 // the log is in force.
 func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log, up func()) error {
 	f, err := e.fold(ctx, log)
-	if errors.Is(err, eventlog.ErrNotFound) && e.ledger.standing().revision > 0 {
-		err = nil // the stream is gone: as an empty log
+	if errors.Is(err, eventlog.ErrNotFound) {
+		made := log.MakeStreams(ctx)
+		if made != nil || e.ledger.standing().revision > 0 {
+			err = made // the stream was gone: as an empty log
+		}
 	}
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ type Log struct {
 	log    *slog.Logger
 	ctx    context.Context // ends with Close; for handlers and writers
 	cancel context.CancelFunc
+	// options are what streams are made with.
+	options Options
 }
 
 const (
@@ -32,7 +34,7 @@ const (
 
 // Connect speaks to a server, refuses an old one with ErrVersion, and makes
 // the streams that are missing, unless the options say ReadOnly. Once it has
-// succeeded, a lost connection is made again for ever.
+// succeeded, a lost connection is made again for ever, and the streams with it.
 func Connect(ctx context.Context, o Options) (*Log, error) {
 	log := o.logger()
 	options, url, err := natsOptions(o, log)
@@ -47,14 +49,25 @@ func Connect(ctx context.Context, o Options) (*Log, error) {
 		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
 	}
 	l, err := newLog(nc, log)
-	if err == nil && !o.ReadOnly {
-		err = l.makeStreams(ctx, o)
+	if err == nil {
+		l.options = o
+		err = l.MakeStreams(ctx)
 	}
 	if err != nil {
 		nc.Close()
 		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
 	}
 	return l, nil
+}
+
+// connectedAgain sees to the streams: the server may have lost its store.
+func (l *Log) connectedAgain(*nats.Conn) {
+	l.log.Info("event log connected again")
+	ctx, cancel := context.WithTimeout(l.ctx, connectTimeout)
+	defer cancel()
+	if err := l.MakeStreams(ctx); err != nil {
+		l.log.Warn("streams not looked after", "err", err)
+	}
 }
 
 func newLog(nc *nats.Conn, log *slog.Logger) (*Log, error) {
@@ -67,6 +80,7 @@ func newLog(nc *nats.Conn, log *slog.Logger) (*Log, error) {
 	}
 	l := &Log{nc: nc, js: js, log: log}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
+	nc.SetReconnectHandler(l.connectedAgain)
 	return l, nil
 }
 
@@ -101,7 +115,6 @@ func natsOptions(o Options, log *slog.Logger) ([]nats.Option, string, error) {
 				log.Warn("event log disconnected", "err", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { log.Info("event log connected again") }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			log.Warn("event log reports an error", "err", err)
 		}),

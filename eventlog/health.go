@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -30,7 +32,7 @@ func (s *Server) watch() error {
 		default:
 		}
 		s.stopInner()
-		if err := s.startInner(); err != nil {
+		if err := errors.Join(s.claim(), s.startInner()); err != nil {
 			s.log.Error("nats server does not start", "dir", s.options.Dir, "err", err)
 		}
 	}
@@ -46,12 +48,67 @@ func (s *Server) health() error {
 	if !inner.Running() {
 		return errors.New("stopped by itself")
 	}
+	if err := s.intact(inner); err != nil {
+		return err
+	}
 	status := inner.Healthz(&server.HealthzOptions{})
 	if status.Error != "" {
 		return fmt.Errorf("unhealthy: %s", status.Error)
 	}
 	return nil
 }
+
+// claim locks the directory, again where it is another one than before.
+func (s *Server) claim() error {
+	path := filepath.Join(s.options.Dir, storeLockName)
+	if s.lock != nil && sameFile(s.lock, path) {
+		return nil
+	}
+	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
+		return err
+	}
+	lock, err := lockFile(path)
+	if err != nil {
+		return err
+	}
+	if s.lock != nil {
+		_ = s.lock.Close() // of a file that is gone
+	}
+	s.lock = lock
+	return nil
+}
+
+func sameFile(f *os.File, path string) bool {
+	have, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Stat(path)
+	return err == nil && os.SameFile(have, now)
+}
+
+// intact is an error when what the NATS server stores in was removed or
+// replaced: it goes on writing to files that nobody finds again.
+func (s *Server) intact(inner *server.Server) error {
+	if !sameFile(s.lock, filepath.Join(s.options.Dir, storeLockName)) {
+		return errRemoved
+	}
+	all, err := inner.Jsz(&server.JSzOptions{Streams: true})
+	if err != nil {
+		return err
+	}
+	for _, account := range all.AccountDetails {
+		for _, stream := range account.Streams {
+			path := filepath.Join(s.options.Dir, "jetstream", account.Name, "streams", stream.Name)
+			if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+				return fmt.Errorf("stream %s: %w", stream.Name, errRemoved)
+			}
+		}
+	}
+	return nil
+}
+
+var errRemoved = errors.New("what was stored has been removed or replaced while the server runs")
 
 // serverLog passes on what the NATS server logs: its notices are debug talk to
 // us.

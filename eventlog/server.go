@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -51,7 +50,8 @@ type ServerOptions struct {
 // It brings flows to the disk within a second of acknowledging them, and policy
 // events before (see AppendPolicy). A NATS server does not write to a stream
 // again once a write to it has failed, as it does on a full disk; the Server
-// notices and starts it anew until writing works.
+// notices and starts it anew until writing works. It does so too when the
+// directory is removed: what is stored from then on is in a new one.
 type Server struct {
 	options ServerOptions
 	log     *slog.Logger
@@ -79,10 +79,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 }
 
 func (s *Server) start() (err error) {
-	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
-		return err
-	}
-	if s.lock, err = lockFile(filepath.Join(s.options.Dir, storeLockName)); err != nil {
+	if err := s.claim(); err != nil {
 		return err
 	}
 	if s.config, err = serverConfig(s.options); err != nil {

@@ -62,12 +62,15 @@ func orDefault[T int64 | time.Duration](value, fallback T) T {
 	return value
 }
 
-// makeStreams makes what is missing. Of a stream that is there only what
-// correctness needs is put right, and the bounds that were asked for: an
-// operator's own limits and replicas stay.
-func (l *Log) makeStreams(ctx context.Context, o Options) error {
-	for _, want := range streamConfigs(o) {
-		if err := l.makeStream(ctx, o, want); err != nil {
+// MakeStreams makes what is missing, unless the log is ReadOnly. Of a stream
+// that is there only what correctness needs is put right, and the bounds that
+// were asked for: an operator's own limits and replicas stay.
+func (l *Log) MakeStreams(ctx context.Context) error {
+	if l.options.ReadOnly {
+		return nil
+	}
+	for _, want := range streamConfigs(l.options) {
+		if err := l.makeStream(ctx, l.options, want); err != nil {
 			return fmt.Errorf("make stream %s: %w", want.Name, err)
 		}
 	}
