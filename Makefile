@@ -61,10 +61,6 @@ test-e2e: loki ## Whole programs against a Docker engine of their own, as root
 loki: ## Build the real Loki of the tests into the user's cache, once, in minutes
 	@scripts/loki.sh >/dev/null
 
-.PHONY: test-kills
-test-kills: ## Kill every process a hundred times while learning, as root; apart from test
-	EGW_PRIVILEGED=1 $(TEST) -v -tags kills ./e2e/chaos
-
 .PHONY: threats
 threats: ## Write the table of docs/THREATS.md from a run of the adversary, as root
 	EGW_PRIVILEGED=1 $(TEST) -run TestAdversary ./e2e -update

@@ -1,5 +1,3 @@
-//go:build kills
-
 package chaos
 
 import (
@@ -65,7 +63,7 @@ func learn(dir string) error {
 			continue
 		}
 		return learner.Run(context.Background(), l, learner.Config{
-			Snapshot: filepath.Join(dir, "evidence"), PlanEvery: time.Millisecond, SaveEvery: time.Millisecond,
+			Snapshot: filepath.Join(dir, "evidence"), PlanEvery: 5 * time.Millisecond, SaveEvery: 5 * time.Millisecond,
 			Now: func() time.Time { return noon }, Log: slog.New(slog.NewTextHandler(log, nil)),
 		})
 	}
@@ -90,8 +88,8 @@ type process struct {
 	ended  chan struct{}
 }
 
-// newCrew starts a host; privileged, with an enforcer.
-func newCrew(t *testing.T, enforcing bool) *crew {
+// newCrew starts a host.
+func newCrew(t *testing.T) *crew {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "egw") // a socket's path must be short
 	if err != nil {
@@ -115,9 +113,7 @@ func newCrew(t *testing.T, enforcing bool) *crew {
 			return cmd
 		})
 	}
-	if enforcing {
-		c.enforce(t)
-	}
+	c.enforce(t)
 	testutil.Eventually(t, "the event log answers", func() (err error) {
 		c.log, err = eventlog.Connect(t.Context(), eventlog.Options{URL: c.url()})
 		return err

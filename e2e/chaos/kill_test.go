@@ -1,5 +1,3 @@
-//go:build kills
-
 package chaos
 
 import (
@@ -13,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,8 +32,10 @@ var names = []string{"shop/web", "a b.c", "*.x>", "100%", "größe-日本", `say
 var destinations = []string{"192.0.2.7", "198.51.100.7", "203.0.113.7", "2001:db8::7"}
 
 const (
-	packs        = 3 // of flows for each name
-	killsPerName = 9 // of servers, learners and enforcers; and one egw for each decision
+	packs = 3 // of flows for each name
+	// killsPerName makes a hundred of servers, learners and enforcers; on top
+	// come some of the commands that decide.
+	killsPerName = 13
 )
 
 // outcome is what is left when the script has ended.
@@ -46,15 +47,17 @@ type outcome struct {
 }
 
 // TestKillsChangeNothing runs a script of learning and approving twice, once
-// with every process killed again and again, and compares what is left. The
-// enforcer is among them where the test has the privilege.
+// with every process killed again and again, and compares what is left.
 func TestKillsChangeNothing(t *testing.T) {
-	enforcing := os.Getenv("EGW_PRIVILEGED") == "1"
-	quiet := script(t, newCrew(t, enforcing), nil)
+	testutil.Privileged(t)
+	var quiet, killed outcome
+	t.Run("undisturbed", func(t *testing.T) { quiet = script(t, newCrew(t), nil) })
 	if len(quiet.Decided) != len(names)*len(destinations) || len(quiet.Modes) != len(names) {
 		t.Fatalf("the undisturbed run ended with %+v", quiet)
 	}
-	killed := script(t, newCrew(t, enforcing), &reaper{random: rand.New(rand.NewPCG(1, 2)), kills: map[string]int{}})
+	t.Run("killed", func(t *testing.T) {
+		killed = script(t, newCrew(t), &reaper{random: rand.New(rand.NewPCG(1, 2)), kills: map[string]int{}})
+	})
 	if d := cmp.Diff(quiet, killed, cmp.AllowUnexported(outcome{})); d != "" {
 		t.Errorf("the undisturbed run (-) and the other (+) differ:\n%s", d)
 	}
@@ -63,10 +66,19 @@ func TestKillsChangeNothing(t *testing.T) {
 // reaper kills; nil does not.
 type reaper struct {
 	random *rand.Rand
-	kills  map[string]int
+
+	mu    sync.Mutex
+	kills map[string]int
 }
 
-// spare is a pause of random length.
+// killed counts a kill.
+func (r *reaper) killed(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kills[name]++
+}
+
+// pause is a pause of random length.
 func (r *reaper) pause(most time.Duration) time.Duration {
 	return time.Millisecond + time.Duration(r.random.Int64N(int64(most)))
 }
@@ -80,7 +92,7 @@ func (r *reaper) reap(all []*process) (done chan struct{}) {
 		for n := 0; n < killsPerName; {
 			time.Sleep(time.Duration(random.Int64N(int64(200 * time.Millisecond))))
 			if p := all[random.IntN(len(all))]; p.kill() {
-				r.kills[p.name]++
+				r.killed(p.name)
 				n++
 			}
 		}
@@ -212,7 +224,7 @@ func (c *crew) until(t *testing.T, r *reaper, what string, done func(*policy.Sta
 	t.Helper()
 	if r != nil {
 		if _, killed := c.run(t, r.pause(100*time.Millisecond), args...); killed {
-			r.kills["egw"]++
+			r.killed("egw")
 		}
 	}
 	testutil.Eventually(t, what, func() error {
@@ -231,20 +243,27 @@ func (c *crew) until(t *testing.T, r *reaper, what string, done func(*policy.Sta
 func (c *crew) outcome(t *testing.T) outcome {
 	t.Helper()
 	model := learner.New(learner.Options{})
-	testutil.Eventually(t, "the flows are read", func() error {
+	var end eventlog.End
+	testutil.Eventually(t, "the flows are read", func() (err error) {
 		for e, err := range c.log.FlowEntries(t.Context(), model.Covered()+1, false) {
 			if err != nil {
 				return err
 			}
 			model.Flows(e.Sequence, e.Flows)
 		}
-		return nil
+		end, err = c.log.FlowEnd(t.Context())
+		return err
 	})
+	evidence, err := model.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	model.Stream(end.Made)
 	want, err := model.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := outcome{Rules: map[string]string{}, Modes: map[string]string{}, evidence: want}
+	out := outcome{Rules: map[string]string{}, Modes: map[string]string{}, evidence: evidence}
 	testutil.Eventually(t, "the evidence of all flows", func() error {
 		got, err := os.ReadFile(filepath.Join(c.dir, "evidence"))
 		if err == nil && !bytes.Equal(got, want) {
@@ -271,12 +290,9 @@ func (c *crew) outcome(t *testing.T) outcome {
 	return out
 }
 
-// enforced waits until an enforcer, where there is one, judges by the log.
+// enforced waits until the enforcer judges by the log.
 func (c *crew) enforced(t *testing.T) {
 	t.Helper()
-	if !slices.ContainsFunc(c.all, func(p *process) bool { return p.name == "enforcer" }) {
-		return
-	}
 	end := c.fold(t).Revision()
 	testutil.Eventually(t, "the enforcer is at the end of the log", func() error {
 		var s enforcer.Status
