@@ -190,13 +190,13 @@ const anewEvery = 5 * time.Second
 // anew is an error when a stream was made anew: who reads on behind the end of
 // the former one would wait for ever.
 func (s *service) anew(ctx context.Context) error {
+	s.mu.Lock() // before the ends are asked for, which go on
+	revision, covered := s.learner.State().Revision(), s.learner.Covered()
+	s.mu.Unlock()
 	end, err := s.events.PolicyEnd(ctx)
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	revision := s.learner.State().Revision()
-	s.mu.Unlock()
 	if !end.Made.Equal(s.policyMade) || end.Last < revision {
 		return errors.New("the policy log was made anew")
 	}
@@ -205,7 +205,7 @@ func (s *service) anew(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.learner.of(end.Made) || end.Last < s.learner.Covered() {
+	if !s.learner.of(end.Made) || end.Last < covered {
 		return errors.New("the stream of flows was made anew")
 	}
 	return nil
