@@ -7,8 +7,10 @@
 //
 // A flow that names its destination and was judged by a rule of a policy or by
 // none. Not evidence: decisions counted without their destination (overflow),
-// answers to peers that wrote first, questions to Docker's resolver, and what
-// found no room in the bounds of Limits. Those only lower readiness.
+// those of containers that nobody knew, answers to peers that wrote first,
+// questions to Docker's resolver, and what found no room in the bounds of
+// Limits. What is lost so, and what hosts tell of losses, lowers readiness where
+// the workload was seen, and then no rule is called unused.
 //
 // # How prefixes are chosen
 //

@@ -1,6 +1,7 @@
 package learner
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ type evidence struct {
 	workloads map[string]*observed
 	names     *names
 	total     int
+	// unattributed are decisions of each host that nobody knows the workload of.
+	unattributed map[string]loss
 	// heard has the last event of each host, so that an event that the stream
 	// has twice is counted once.
 	heard map[string]position
@@ -55,11 +58,14 @@ type sightings struct {
 	deniedNs        int64
 	comms           [maxComms]uint16
 	hosts           [maxHosts]uint16
+	// blocked are those of denied that were refused in fact, at most 2^32-1: one
+	// more would cost a quarter of the memory.
+	blocked uint32
 }
 
 func newEvidence(l Limits) *evidence {
 	return &evidence{limits: l, policies: map[string]*dossier{}, workloads: map[string]*observed{},
-		names: newNames(l.Names), heard: map[string]position{}}
+		names: newNames(l.Names), unattributed: map[string]loss{}, heard: map[string]position{}}
 }
 
 func newDossier() *dossier {
@@ -71,13 +77,17 @@ func (e *evidence) add(f *schemas.Flow) {
 	if e.repeated(f) {
 		return
 	}
+	if f.GetPolicy() == "" {
+		e.unattributed[f.GetHost()] = e.unattributed[f.GetHost()].more(f.GetCount(), f.GetTimeNs())
+		return
+	}
 	w := e.workload(f)
 	w.seen(f)
 	if f.GetAttempt() != "" {
 		return // nothing that a rule could allow
 	}
 	dst, ok := netip.AddrFromSlice(f.GetDstIp())
-	if !ok || f.GetReason() == schemas.ReasonOverflow || f.GetPolicy() == "" {
+	if !ok || f.GetReason() == schemas.ReasonOverflow {
 		w.lost += f.GetCount()
 		w.lostNs = max(w.lostNs, f.GetTimeNs())
 		return
@@ -124,6 +134,9 @@ func (e *evidence) sighted(d *dossier, w *observed, to dest, f *schemas.Flow) {
 		s.denied += f.GetCount()
 		s.deniedNs = max(s.deniedNs, f.GetTimeNs())
 		d.dirty = true
+		if f.GetVerdict() == schemas.Verdict_VERDICT_DENY {
+			s.blocked = uint32(min(uint64(s.blocked)+f.GetCount(), math.MaxUint32))
+		}
 	}
 	s.firstNs, s.lastNs = min(s.firstNs, f.GetTimeNs()), max(s.lastNs, f.GetTimeNs())
 	note(s.comms[:], e.names.index(f.GetComm()))

@@ -23,6 +23,8 @@ type Learner struct {
 	removed map[string]map[string]policy.Rule
 	// planned is when each policy was looked at.
 	planned map[string]time.Time
+	// told are the losses that hosts told of.
+	told map[lossKey]loss
 	// covered is the sequence of the last message of flows taken.
 	covered uint64
 	// made tells the stream of flows from another of its name; 0 is unknown.
@@ -33,7 +35,7 @@ type Learner struct {
 func New(o Options) *Learner {
 	o = o.withDefaults()
 	return &Learner{options: o, evidence: newEvidence(o.Limits), state: policy.NewState(),
-		added: map[string]map[string]int64{}, removed: map[string]map[string]policy.Rule{}, planned: map[string]time.Time{}}
+		added: map[string]map[string]int64{}, removed: map[string]map[string]policy.Rule{}, planned: map[string]time.Time{}, told: map[lossKey]loss{}}
 }
 
 // State is the fold of the policy events given so far. Do not change it.
@@ -248,7 +250,10 @@ func (l *Learner) usage(name string) (firstNs, lastNs int64, used map[uint32]int
 
 func (l *Learner) lostSince(name string, ns int64) bool {
 	for _, w := range l.evidence.workloads {
-		if (w.policy == name || name == policy.Everyone) && w.lost > 0 && w.lostNs > ns {
+		if w.policy != name && name != policy.Everyone {
+			continue
+		}
+		if w.lost > 0 && w.lostNs > ns || len(l.lossesOf(w, ns)) > 0 {
 			return true
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +26,9 @@ func genFlow(t *rapid.T) *schemas.Flow {
 	f.DstIp = a
 	f.Proto = uint32(rapid.SampledFrom([]policy.Proto{policy.ProtoTCP, policy.ProtoTCP, policy.ProtoUDP, policy.ProtoICMP}).Draw(t, "proto"))
 	f.Reason = rapid.SampledFrom([]string{"", "", "", "", "", "", "", schemas.ReasonOverflow}).Draw(t, "reason")
+	if rapid.IntRange(0, 9).Draw(t, "attributed") == 0 {
+		f.Workload, f.Policy = "unknown", ""
+	}
 	return f
 }
 
@@ -38,6 +42,7 @@ func TestApprovingEverythingLeavesNothingDenied(t *testing.T) {
 		now := noon.Add(6 * time.Hour)
 		for range 3 {
 			b.plan(now)
+			proposedFromEvidence(t, b.State(), flows)
 			b.approve("web")
 		}
 		if open := b.open("web"); len(open) > 0 {
@@ -56,7 +61,7 @@ func TestApprovingEverythingLeavesNothingDenied(t *testing.T) {
 			if f.Proto == uint32(policy.ProtoICMP) {
 				port = 0
 			}
-			if f.Reason != "" || policy.JudgeRules(forbidden, a, policy.Proto(f.Proto), port, now).Action == policy.ActionDeny {
+			if f.Reason != "" || f.Policy == "" || policy.JudgeRules(forbidden, a, policy.Proto(f.Proto), port, now).Action == policy.ActionDeny {
 				continue
 			}
 			if err := judge.Add(f); err != nil {
@@ -68,6 +73,24 @@ func TestApprovingEverythingLeavesNothingDenied(t *testing.T) {
 		}
 		admitsNothingForbidden(t, b.State().Policy("web").Rules)
 	})
+}
+
+// proposedFromEvidence holds that each open proposal names flows that have a
+// destination and a workload, and no others.
+func proposedFromEvidence(t *rapid.T, s *policy.State, flows []*schemas.Flow) {
+	known := map[string]bool{}
+	for _, f := range flows {
+		if a, ok := netip.AddrFromSlice(f.DstIp); ok && f.Reason == "" && f.Policy != "" {
+			known[dest{a, policy.Proto(f.Proto), uint16(f.DstPort)}.String()] = true
+		}
+	}
+	for _, p := range s.Proposals("", policy.StatusOpen) {
+		for _, d := range p.Body.Rules[0].Destinations {
+			if !known[d] {
+				t.Fatalf("proposed %s for %s, which was lost or unattributed", p.Body.Title, d)
+			}
+		}
+	}
 }
 
 // admitsNothingForbidden holds the proposed rules against the denying ones.
@@ -128,7 +151,7 @@ func TestProposalsCarryTheirEvidence(t *testing.T) {
 		t.Fatalf("open: %v", b.open("web"))
 	}
 	got := open[0].Body
-	want := "allow 192.0.2.7/32 tcp/80,tcp/443: denied 42 times since 2026-03-01 12:00 by curl, wget"
+	want := "allow 192.0.2.7/32 tcp/80,tcp/443: denied once and would be denied 41 times since 2026-03-01 12:00 by curl, wget"
 	if got.Title != want {
 		t.Errorf("title %q, want %q", got.Title, want)
 	}
@@ -137,6 +160,26 @@ func TestProposalsCarryTheirEvidence(t *testing.T) {
 		e.LastSeenNs-e.FirstSeenNs, e.Rule.Origin)
 	if want := "1 1 42 42 [curl wget] [h1 h2] [] [tcp://192.0.2.7:80 tcp://192.0.2.7:443] 60000000000proposal"; line != want {
 		t.Errorf("evidence %s\nwant     %s", line, want)
+	}
+}
+
+func TestTitlesTellWhatWasDeniedFromWhatWouldBe(t *testing.T) {
+	refused := func(f *schemas.Flow) { f.Verdict, f.Mode = schemas.Verdict_VERDICT_DENY, schemas.Mode_MODE_BLOCK }
+	for want, flows := range map[string][]*schemas.Flow{
+		": would be denied once since ":                       {flow("192.0.2.7", 443)},
+		": would be denied 3 times since ":                    {flow("192.0.2.7", 443, times(3))},
+		": denied 3 times since ":                             {flow("192.0.2.7", 443, times(3), refused)},
+		": denied 4 times and would be denied 2 times since ": {flow("192.0.2.7", 443, times(2)), flow("192.0.2.7", 443, times(4), refused)},
+	} {
+		b := newBench(t)
+		for _, f := range flows {
+			b.flows(f)
+			b.plan(noon) // a first refusal is another proposal
+		}
+		open := b.State().Proposals("web", policy.StatusOpen)
+		if len(open) != 1 || !strings.Contains(open[0].Body.Title, want) {
+			t.Errorf("open %v, want a title with %q", open, want)
+		}
 	}
 }
 
@@ -304,6 +347,81 @@ func TestGrownProposalSupersedesTheOldOne(t *testing.T) {
 	b.plan(noon)
 	if open := b.open("web"); len(open) > 0 {
 		t.Errorf("allowed by hand and yet open: %v", open)
+	}
+}
+
+func TestLossesLowerReadinessWhereTheWorkloadWas(t *testing.T) {
+	const day = 24 * time.Hour
+	host := func(name string) func(*schemas.Flow) { return func(f *schemas.Flow) { f.Host = name } }
+	lost := func(kind, host string, d time.Duration) *schemas.HostEvent {
+		return &schemas.HostEvent{TimeNs: noon.Add(d).UnixNano(), Host: host, Kind: kind, Count: 5}
+	}
+	b := newBench(t)
+	for d := range 40 {
+		b.flows(flow("192.0.2.1", 443, after(time.Duration(d)*day), func(f *schemas.Flow) { f.ContainerId = fmt.Sprint("c", d%3) }))
+	}
+	b.plan(noon.Add(40 * day))
+	b.approve("web")
+	reasons := func(now time.Time) []string {
+		t.Helper()
+		r, err := b.Readiness(now)
+		if err != nil || len(r) != 1 || r[0].Ready != (len(r[0].Reasons) == 0) {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		return append([]string{}, r[0].Reasons...)
+	}
+	unknown := func(f *schemas.Flow) { f.Workload, f.Policy, f.Count = "unknown", "", 9 }
+	b.Host(lost("outbox.full", "h2", 39*day))
+	b.Host(lost("docker.lost", "h1", 39*day))
+	b.flows(flow("192.0.2.99", 80, after(39*day), unknown, host("h2")))
+	if got := reasons(noon.Add(40 * day)); len(got) > 0 {
+		t.Fatalf("not ready for what was elsewhere: %v", got)
+	}
+	for range 2 { // as after a restart
+		b.Host(lost("outbox.full", "h1", 38*day))
+		b.Host(lost("outbox.full", "h1", 39*day))
+		b.Host(lost("hostevents.dropped", "h1", 39*day))
+		b.Host(lost("gate.detached", "h1", 39*day))
+	}
+	b.flows(flow("192.0.2.99", 80, after(39*day), unknown))
+	want := []string{
+		"the gate of host h1 was taken off: nothing was recorded there", "5 events of host h1 were lost: they may have told of a loss",
+		"10 recorded decisions of host h1 were thrown away, as the event log was full",
+		"9 decisions on host h1 were of unknown containers, perhaps of this workload",
+	}
+	if diff := cmp.Diff(want, reasons(noon.Add(40*day))); diff != "" {
+		t.Error(diff)
+	}
+	data, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Decode(Options{}, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.lossesOf(again.evidence.workloads["web"], 0); len(got) != 1 || got[0] != want[3] {
+		t.Errorf("of the snapshot: %v", got)
+	}
+	if got := reasons(noon.Add(100 * day)); slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "host h1") }) {
+		t.Errorf("told long afterwards: %v", got)
+	}
+}
+
+func TestNoRuleIsCalledUnusedWhereTrafficWasLost(t *testing.T) {
+	const day = 24 * time.Hour
+	b := newBench(t)
+	b.rules("web", "192.0.2.1", "192.0.2.2")
+	used := b.State().Policy("web").Rules[1]
+	for d := range 35 {
+		b.flows(flow("192.0.2.2", 443, after(time.Duration(d)*day), func(f *schemas.Flow) {
+			f.Verdict, f.Rule = schemas.Verdict_VERDICT_ALLOW, used.Number()
+		}))
+	}
+	b.Host(&schemas.HostEvent{TimeNs: noon.Add(30 * day).UnixNano(), Host: "h1", Kind: "outbox.full", Count: 1})
+	b.plan(noon.Add(35 * day))
+	if open := b.open("web"); len(open) > 0 {
+		t.Errorf("proposed %v, though the rule may have been used", open)
 	}
 }
 

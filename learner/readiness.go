@@ -22,18 +22,21 @@ type observed struct {
 	// starts are the containers seen, days the days since 1970.
 	starts map[string]bool
 	days   map[int64]bool
+	// hosts are where it was seen.
+	hosts map[string]bool
 }
 
 const (
 	maxStarts = 64
 	maxDays   = 400
+	mostHosts = 256
 	dayNs     = int64(24 * time.Hour)
 )
 
 func (e *evidence) workload(f *schemas.Flow) *observed {
 	w := e.workloads[f.GetWorkload()]
 	if w == nil {
-		w = &observed{starts: map[string]bool{}, days: map[int64]bool{}}
+		w = &observed{starts: map[string]bool{}, days: map[int64]bool{}, hosts: map[string]bool{}}
 		e.workloads[f.GetWorkload()] = w
 	}
 	return w
@@ -49,6 +52,9 @@ func (w *observed) seen(f *schemas.Flow) {
 	}
 	if id := f.GetContainerId(); id != "" && len(w.starts) < maxStarts {
 		w.starts[id] = true
+	}
+	if len(w.hosts) < mostHosts {
+		w.hosts[f.GetHost()] = true
 	}
 	if len(w.days) < maxDays {
 		w.days[ns/dayNs] = true
@@ -125,6 +131,7 @@ func (l *Learner) readiness(name string, w *observed, open int, now time.Time) R
 	if w.lost > 0 && now.Sub(unix(w.lostNs)) < l.options.Window {
 		say("%d decisions are known without their destination", w.lost)
 	}
+	r.Reasons = append(r.Reasons, l.lossesOf(w, now.Add(-l.options.Window).UnixNano())...)
 	r.Ready = len(r.Reasons) == 0
 	return r
 }

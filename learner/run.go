@@ -147,12 +147,16 @@ func (s *service) session(ctx context.Context) error {
 	if err := s.takeFlows(ctx, false); err != nil {
 		return err
 	}
+	if err := s.takeHosts(ctx, false); err != nil {
+		return err
+	}
 	s.learning.Store(true)
 	defer s.learning.Store(false)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.foldPolicy(ctx, true) })
 	g.Go(func() error { return s.every(ctx, anewEvery, s.anew) })
 	g.Go(func() error { return s.takeFlows(ctx, true) })
+	g.Go(func() error { return s.takeHosts(ctx, true) })
 	g.Go(func() error { return s.every(ctx, s.PlanEvery, s.plan) })
 	g.Go(func() error {
 		return s.every(ctx, s.SaveEvery, func(context.Context) error {
@@ -257,6 +261,24 @@ func (s *service) takeFlows(ctx context.Context, follow bool) error {
 		}
 		s.mu.Lock()
 		s.learner.Flows(e.Sequence, e.Flows)
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// takeHosts takes the host events of the window, again at each start.
+func (s *service) takeHosts(ctx context.Context, follow bool) error {
+	q := eventlog.HostQuery{Since: s.Now().Add(-s.learner.options.Window), Follow: follow}
+	for e, err := range s.events.HostEvents(ctx, q) {
+		if errors.Is(err, eventlog.ErrMessage) {
+			s.Log.Warn("host event left out", "err", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		s.learner.Host(e)
 		s.mu.Unlock()
 	}
 	return nil

@@ -104,6 +104,10 @@ func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
 	l := connect(t)
 	snapshot := filepath.Join(t.TempDir(), "evidence")
 	write(t, l, "a", flow("192.0.2.1", 443, times(3)), flow("198.51.100.7", 80))
+	full := &schemas.HostEvent{TimeNs: noon.UnixNano(), Host: "h1", Kind: eventlog.KindOutboxFull, Count: 3}
+	if err := l.PublishHost(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
 	stop := start(t, l, snapshot)
 	var open []policy.Proposal
 	eventually(t, "two proposals", func() bool {
@@ -134,6 +138,9 @@ func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
 	}
 	if err != nil || len(ready) != 1 || ready[0].Workload != "web" || ready[0].Open != 2 || ready[0].Ready {
 		t.Errorf("readiness %s: %v", data, err)
+	}
+	if !strings.Contains(string(data), `"3 recorded decisions of host h1 were thrown away`) {
+		t.Errorf("readiness does not tell the loss: %s", data)
 	}
 }
 

@@ -21,8 +21,11 @@ type snapshot struct {
 	Names     []string
 	Hosts     []string
 	Positions []position
-	Policies  []dossierSnapshot
-	Workloads []workloadSnapshot
+	// Unattributed has a loss for each of UnattributedHosts.
+	UnattributedHosts []string
+	Unattributed      []loss
+	Policies          []dossierSnapshot
+	Workloads         []workloadSnapshot
 }
 
 type dossierSnapshot struct {
@@ -42,6 +45,7 @@ type destSnapshot struct {
 	FirstNs, LastNs, DeniedNs int64
 	Comms                     [maxComms]uint16
 	Hosts                     [maxHosts]uint16
+	Blocked                   uint32
 }
 
 type workloadSnapshot struct {
@@ -52,6 +56,7 @@ type workloadSnapshot struct {
 	LostNs                 int64
 	Starts                 []string
 	Days                   []int64
+	Hosts                  []string
 }
 
 // Encode writes the evidence and the sequence that it covers; equal evidence
@@ -62,13 +67,17 @@ func (l *Learner) Encode() ([]byte, error) {
 	for _, h := range slices.Sorted(maps.Keys(e.heard)) {
 		out.Hosts, out.Positions = append(out.Hosts, h), append(out.Positions, e.heard[h])
 	}
+	for _, h := range slices.Sorted(maps.Keys(e.unattributed)) {
+		out.UnattributedHosts, out.Unattributed = append(out.UnattributedHosts, h), append(out.Unattributed, e.unattributed[h])
+	}
 	for _, name := range slices.Sorted(maps.Keys(e.policies)) {
 		out.Policies = append(out.Policies, e.policies[name].snapshot(name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.workloads)) {
 		w := e.workloads[name]
 		out.Workloads = append(out.Workloads, workloadSnapshot{name, w.policy, w.mode, w.firstNs, w.lastNs, w.newNs, w.lost,
-			w.lostNs, slices.Sorted(maps.Keys(w.starts)), slices.Sorted(maps.Keys(w.days))})
+			w.lostNs, slices.Sorted(maps.Keys(w.starts)), slices.Sorted(maps.Keys(w.days)),
+			slices.Sorted(maps.Keys(w.hosts))})
 	}
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(out); err != nil {
@@ -85,7 +94,7 @@ func (d *dossier) snapshot(name string) dossierSnapshot {
 	for _, to := range slices.SortedFunc(maps.Keys(d.dests), compareDest) {
 		s := d.dests[to]
 		out.Dests = append(out.Dests, destSnapshot{to.addr, uint8(to.proto), to.port, s.count, s.denied, s.firstNs, s.lastNs,
-			s.deniedNs, s.comms, s.hosts})
+			s.deniedNs, s.comms, s.hosts, s.blocked})
 	}
 	return out
 }
@@ -97,7 +106,7 @@ func Decode(o Options, data []byte) (*Learner, error) {
 	if err := gob.NewDecoder(bytes.NewReader(data)).Decode(&in); err != nil {
 		return nil, fmt.Errorf("decode evidence: %w", err)
 	}
-	if in.Format != snapshotFormat || len(in.Hosts) != len(in.Positions) {
+	if in.Format != snapshotFormat || len(in.Hosts) != len(in.Positions) || len(in.UnattributedHosts) != len(in.Unattributed) {
 		return nil, fmt.Errorf("decode evidence: format %d, want %d", in.Format, snapshotFormat)
 	}
 	l := New(o)
@@ -112,6 +121,9 @@ func Decode(o Options, data []byte) (*Learner, error) {
 	for i, h := range in.Hosts {
 		e.heard[h] = in.Positions[i]
 	}
+	for i, h := range in.UnattributedHosts {
+		e.unattributed[h] = in.Unattributed[i]
+	}
 	for _, p := range in.Policies {
 		if err := l.decodeDossier(p); err != nil {
 			return nil, fmt.Errorf("decode evidence: policy %s: %w", p.Name, err)
@@ -119,14 +131,19 @@ func Decode(o Options, data []byte) (*Learner, error) {
 	}
 	for _, w := range in.Workloads {
 		o := &observed{policy: w.Policy, mode: w.Mode, firstNs: w.FirstNs, lastNs: w.LastNs, newNs: w.NewNs, lost: w.Lost,
-			lostNs: w.LostNs, starts: map[string]bool{}, days: map[int64]bool{}}
+			lostNs: w.LostNs, starts: map[string]bool{}, days: map[int64]bool{}, hosts: map[string]bool{}}
 		for _, s := range w.Starts {
 			o.starts[s] = true
 		}
 		for _, d := range w.Days {
 			o.days[d] = true
 		}
-		e.workloads[w.Name] = o
+		for _, h := range w.Hosts {
+			o.hosts[h] = true
+		}
+		if w.Policy != "" { // a former build counted the unattributed as a workload
+			e.workloads[w.Name] = o
+		}
 	}
 	return l, nil
 }
@@ -148,7 +165,7 @@ func (l *Learner) decodeDossier(in dossierSnapshot) error {
 			}
 		}
 		d.dests[dest{s.Addr, policy.Proto(s.Proto), s.Port}] = &sightings{s.Count, s.Denied, s.FirstNs, s.LastNs, s.DeniedNs,
-			s.Comms, s.Hosts}
+			s.Comms, s.Hosts, s.Blocked}
 	}
 	l.evidence.policies[in.Name] = d
 	l.evidence.total += len(d.dests)

@@ -94,7 +94,7 @@ func (l *Learner) denies(name string, now time.Time) []policy.Rule {
 func (l *Learner) proposal(name string, s suggestion, r policy.Rule, quiet *rejections, now time.Time) *schemas.Proposal {
 	e := l.sum(s, now)
 	e.Rule = r.Wire()
-	title := fmt.Sprintf("allow %s: denied %d times since %s", r, e.Denied, unix(e.FirstSeenNs).Format("2006-01-02 15:04"))
+	title := fmt.Sprintf("allow %s: %s since %s", r, denials(e.Denied, s.blocked()), unix(e.FirstSeenNs).Format("2006-01-02 15:04"))
 	if len(e.Processes) > 0 {
 		title += " by " + strings.Join(e.Processes, ", ")
 	}
@@ -103,7 +103,33 @@ func (l *Learner) proposal(name string, s suggestion, r policy.Rule, quiet *reje
 		title += fmt.Sprintf(" (rejected at revision %d, the evidence has grown since)", old.revision)
 	}
 	return &schemas.Proposal{Action: "add", Rules: []*schemas.ProposedRule{e}, Revision: l.state.Policy(name).Revision,
-		Title: title, Evidence: fingerprint(e)}
+		Title: title, Evidence: fingerprint(e, s.blocked() > 0)}
+}
+
+// blocked is how many decisions were refused in fact.
+func (s suggestion) blocked() uint64 {
+	n := uint64(0)
+	for _, w := range s.wishes {
+		n += uint64(w.blocked)
+	}
+	return n
+}
+
+// denials says how many decisions were denied, and how many would be.
+func denials(denied, blocked uint64) string {
+	times := func(n uint64) string {
+		if n == 1 {
+			return "once"
+		}
+		return fmt.Sprintf("%d times", n)
+	}
+	switch {
+	case blocked == 0:
+		return "would be denied " + times(denied)
+	case blocked >= denied:
+		return "denied " + times(denied)
+	}
+	return fmt.Sprintf("denied %s and would be denied %s", times(blocked), times(denied-blocked))
 }
 
 // sum adds the evidence of a suggestion up.
@@ -153,9 +179,13 @@ func size(p netip.Prefix) uint64 {
 
 // fingerprint names the evidence as far as it matters to who decides: it
 // changes when the numbers have grown by a factor, not with each event.
-func fingerprint(e *schemas.ProposedRule) string {
-	return digest(16, e.Rule.Text, strings.Join(e.Processes, "\x00"), strings.Join(e.Hosts, "\x00"), strings.Join(e.Flags, " "),
-		fmt.Sprint(bits.Len64(e.Denied)/3, bits.Len64(e.AddressesSeen)))
+func fingerprint(e *schemas.ProposedRule, blocked bool) string {
+	parts := []string{e.Rule.Text, strings.Join(e.Processes, "\x00"), strings.Join(e.Hosts, "\x00"), strings.Join(e.Flags, " "),
+		fmt.Sprint(bits.Len64(e.Denied)/3, bits.Len64(e.AddressesSeen))}
+	if blocked {
+		parts = append(parts, "blocked")
+	}
+	return digest(16, parts...)
 }
 
 func digest(n int, parts ...string) string {

@@ -93,6 +93,15 @@ func readReadiness(ctx context.Context, l *eventlog.Log, now time.Time) ([]learn
 		}
 		know.Flows(e.Sequence, e.Flows)
 	}
+	for e, err := range l.HostEvents(ctx, eventlog.HostQuery{Since: now.Add(-learner.DefaultOptions().Window)}) {
+		if errors.Is(err, eventlog.ErrMessage) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		know.Host(e)
+	}
 	return know.Readiness(now)
 }
 
