@@ -89,10 +89,10 @@ func (e *Enforcer) follow(ctx context.Context, log *eventlog.Log) error {
 func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log, up func()) error {
 	f, err := e.fold(ctx, log)
 	if errors.Is(err, eventlog.ErrNotFound) {
-		made := log.MakeStreams(ctx)
-		if made != nil || e.ledger.standing().revision > 0 {
-			err = made // the stream was gone: as an empty log
+		if e.ledger.standing().revision == 0 {
+			return errors.Join(err, log.MakeStreams(ctx))
 		}
+		err = nil // as an empty log; the stream is not made, for somebody may be about to restore it
 	}
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func (e *Enforcer) skip(revision uint64, err error) {
 	e.report.add(hostEvent{Kind: "policy.unreadable", Severity: "error", Message: "an event of the policy log cannot be read and has no effect", Revision: revision, Err: err.Error()})
 }
 
-var errLost = errors.New("the policy log is not the one that is enforced here: the last good revision stays in force; restore the log, or remove the snapshot and restart to accept the new one")
+var errLost = errors.New("the policy log is not the one that is enforced here: the last good revision stays in force; restore the log; or stop the enforcer, remove snapshot.json from its data folder, and start it, to accept the new one")
 
 // checkLost is an error when the log is shorter than what is enforced here, or
 // another one: it was wiped.

@@ -21,7 +21,8 @@ const statusLong = `Show what each host enforces: its workloads with their mode 
 from, the revision and number of their rules, their decisions since the gate was
 pinned, and what the gate does not cover. A workload in mode allow is not judged.
 
-Ends with 5 when a host does not answer or its gate is not attached.`
+Ends with 5 when a host does not answer or its gate is not attached. A problem
+alone, such as a policy log that is lost, leaves the last good policy in force.`
 
 // statusCommand shows how the hosts stand.
 func statusCommand(a *app) *cobra.Command {
