@@ -19,12 +19,13 @@ import (
 //
 //	dial -how NAME,... -to ADDR:PORT,... [-timeout D]
 //	loop -how NAME,... -to ADDR:PORT,... [-rounds N] [-pause D] [-stay]
+//	flood -to PREFIX [-count N] [-port N] [-rounds N] [-pause D]
 //	serve -family 4|6|dual -port N [-connected]
 //	resolve NAME...
 //	stay
 //
-// loop tallies each combination of technique and address; it prints when it
-// ends, which a SIGTERM brings about. The exit code is 2 for wrong usage and 0
+// loop tallies each combination of technique and address, flood sends datagrams
+// and waits for nothing; they print when they end, which a SIGTERM brings about. The exit code is 2 for wrong usage and 0
 // for whatever the network answered.
 func Main(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -38,13 +39,15 @@ func Main(args []string, out, errs io.Writer) int {
 
 func run(ctx context.Context, args []string, out *json.Encoder) error {
 	if len(args) == 0 {
-		return errors.New("want a verb: dial, loop, serve, resolve or stay")
+		return errors.New("want a verb: dial, loop, flood, serve, resolve or stay")
 	}
 	switch args[0] {
 	case "dial":
 		return runDial(args[1:], out)
 	case "loop":
 		return runLoop(ctx, args[1:], out)
+	case "flood":
+		return runFlood(ctx, args[1:], out)
 	case "serve":
 		return runServe(ctx, args[1:], out)
 	case "resolve":

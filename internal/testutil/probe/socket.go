@@ -29,11 +29,7 @@ type socket struct {
 // withSocket opens a blocking socket with timeouts, which also bound connect,
 // and closes it after use.
 func withSocket(to netip.AddrPort, kind, proto int, timeout time.Duration, use func(*socket) error) error {
-	domain := unix.AF_INET6
-	if to.Addr().Is4() {
-		domain = unix.AF_INET
-	}
-	fd, err := unix.Socket(domain, kind|unix.SOCK_CLOEXEC, proto)
+	fd, err := unix.Socket(domain(to.Addr()), kind|unix.SOCK_CLOEXEC, proto)
 	if proto == unix.IPPROTO_MPTCP && noProtocol(err) {
 		return fmt.Errorf("%w: MPTCP: %w", errUnavailable, err)
 	}
@@ -49,6 +45,13 @@ func withSocket(to netip.AddrPort, kind, proto int, timeout time.Duration, use f
 		return err
 	}
 	return use(&socket{fd, to, sockaddr(to), timeout})
+}
+
+func domain(a netip.Addr) int {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
 }
 
 func noProtocol(err error) bool {
