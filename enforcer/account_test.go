@@ -24,6 +24,8 @@ type host struct {
 	*Enforcer
 	root   *cgroup.Group
 	server eventlog.ServerOptions
+	// url is where the event log answers.
+	url string
 }
 
 func startHost(t *testing.T, root *cgroup.Group, change func(*Config)) *host {
@@ -35,6 +37,7 @@ func startHost(t *testing.T, root *cgroup.Group, change func(*Config)) *host {
 	cfg.Docker = "unix://" + filepath.Join(dir, "no-docker.sock")
 	h := &host{root: root, server: eventlog.ServerOptions{Dir: filepath.Join(dir, "nats"), Socket: filepath.Join(dir, "nats.sock")}}
 	cfg.NATS.URL = "unix://" + h.server.Socket
+	h.url = cfg.NATS.URL
 	change(&cfg)
 	e, err := New(cfg, slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {
@@ -111,7 +114,7 @@ func (h *host) told(t *testing.T, want map[string]Counters) map[string]*schemas.
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testutil.Long)
 	defer cancel()
-	log, err := eventlog.Connect(ctx, eventlog.Options{URL: h.cfg.NATS.URL, ReadOnly: true})
+	log, err := eventlog.Connect(ctx, eventlog.Options{URL: h.url, ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}

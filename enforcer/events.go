@@ -82,11 +82,16 @@ func (e *Enforcer) untilItWorks(ctx context.Context, try func() error) error {
 // watchServer tells what fails in the host's own server, which starts itself
 // anew then.
 func (e *Enforcer) watchServer(ctx context.Context, server *eventlog.Server) error {
+	tick := time.NewTicker(gateEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-tick.C:
+			e.problems.set(problemStore, server.Trouble())
 		case err := <-server.Failed():
+			e.problems.set(problemStore, err)
 			e.report.add(hostEvent{Kind: "eventlog.failed", Severity: "error", Err: err.Error(),
 				Message: "the host's own event log could not work and is started anew, decisions wait in the kernel"})
 		}

@@ -185,7 +185,7 @@ func (e *Enforcer) dockerReady() error {
 
 func (e *Enforcer) eventLogReady() error {
 	if log := e.events.Load(); log != nil {
-		return log.Connected()
+		return errors.Join(log.Connected(), e.problems.get(problemStore))
 	}
 	return errors.Join(errors.New("the event log was not reached yet: decisions wait in the kernel"), e.problems.get("event log"))
 }

@@ -62,6 +62,9 @@ func (p *problems) keys() []string {
 	return slices.Collect(maps.Keys(p.text))
 }
 
+// problemStore is the key of what the host's own event log cannot write.
+const problemStore = "event log storage"
+
 // gateEvery is how often the gate is looked after.
 const gateEvery = 5 * time.Second
 

@@ -11,12 +11,17 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// settledAfter is for how many looks in a row a server that was in trouble must
+// be well: after a start it is, until something is written.
+const settledAfter = 5
+
 // watch looks at the inner server's health and starts it anew when a stream
-// cannot be written any more.
+// cannot be written any more. On a full disk it waits for room first: a start
+// reads the streams, and would be of no use.
 func (s *Server) watch() error {
 	tick := time.NewTicker(healthEvery)
 	defer tick.Stop()
-	for {
+	for well := 0; ; {
 		select {
 		case <-s.stop:
 			return nil
@@ -24,18 +29,45 @@ func (s *Server) watch() error {
 		}
 		err := s.health()
 		if err == nil {
+			if well++; well == settledAfter {
+				s.troubled(nil)
+			}
 			continue
 		}
-		s.log.Error("nats server cannot write and is started anew", "dir", s.options.Dir, "err", err)
-		select {
-		case s.failed <- err:
-		default:
-		}
+		well = 0
+		err = s.cure(err)
+		s.troubled(err)
+		s.awaitRoom()
 		s.stopInner()
 		if err := errors.Join(s.claim(), s.startInner()); err != nil {
 			s.log.Error("nats server does not start", "dir", s.options.Dir, "err", err)
 		}
 	}
+}
+
+// troubled notes how the server stands, and tells what is news.
+func (s *Server) troubled(err error) {
+	s.mu.Lock()
+	was := s.trouble
+	s.trouble = err
+	s.mu.Unlock()
+	switch {
+	case err == nil && was != nil:
+		s.log.Info("nats server can write again", "dir", s.options.Dir)
+	case err != nil && (was == nil || was.Error() != err.Error()):
+		s.log.Error("nats server cannot write and is started anew", "dir", s.options.Dir, "err", err)
+		select {
+		case s.failed <- err:
+		default:
+		}
+	}
+}
+
+// Trouble is why the server could not write a moment ago, nil if it can.
+func (s *Server) Trouble() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trouble
 }
 
 func (s *Server) health() error {

@@ -43,12 +43,14 @@ func (s *sender) run(ctx context.Context) {
 		if !ok {
 			return
 		}
+		writing := s.known // else it reads where to go on
 		err := s.send(ctx, k)
 		if err == nil {
-			if broken {
+			if broken && writing {
 				s.log.Info("flows are written again")
+				broken = false
 			}
-			wait, broken = retryMin, false
+			wait = retryMin
 			continue
 		}
 		if ctx.Err() != nil {

@@ -66,6 +66,8 @@ type Server struct {
 	inner  *server.Server // nil while it is started anew
 	syncer *Log
 	closed bool
+	// trouble is why writing failed, until it has worked for a while.
+	trouble error
 }
 
 // StartServer starts the embedded server and returns when it is ready. ErrBusy
@@ -196,9 +198,9 @@ func (s *Server) Addr() net.Addr {
 	return s.inner.Addr()
 }
 
-// Failed gives each failed write, or anything else that made the server
-// unable to work, as it is noticed; it is being started anew then. Of several
-// errors that nobody fetched the first is kept.
+// Failed gives each new kind of failed write, or of anything else that made the
+// server unable to work, as it is noticed; it is being started anew then. Of
+// several errors that nobody fetched the first is kept.
 func (s *Server) Failed() <-chan error { return s.failed }
 
 // Close ends the server; what it has acknowledged is on the disk afterwards.
