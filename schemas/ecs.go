@@ -91,6 +91,7 @@ type ecsOwn struct {
 	Workload string `json:"workload,omitempty"`
 	Mode     string `json:"mode,omitempty"`
 	Hook     string `json:"hook,omitempty"`
+	Attempt  string `json:"attempt,omitempty"`
 }
 
 // AppendECS appends the flow as one event of the Elastic Common Schema, without
@@ -104,7 +105,7 @@ func AppendECS(dst []byte, f *Flow) []byte {
 		},
 		Host: ecsName{f.GetHost()}, Observer: ecsObserver{"egresswarden", "egresswarden", "firewall"},
 		Source: ecsAddress(f, f.GetSrcIp(), f.SrcPort), Destination: ecsAddress(f, f.GetDstIp(), f.DstPort), Network: ecsNetworkOf(f),
-		Own: ecsOwn{f.GetVerdict().Word(), f.GetCount(), f.GetWorkload(), f.GetMode().Word(), f.GetHook()},
+		Own: ecsOwn{f.GetVerdict().Word(), f.GetCount(), f.GetWorkload(), f.GetMode().Word(), f.GetHook(), f.GetAttempt()},
 	}
 	switch f.GetVerdict() {
 	case Verdict_VERDICT_DENY:

@@ -116,6 +116,7 @@ type ocsfUnmapped struct {
 	Workload string `json:"workload,omitempty"`
 	Mode     string `json:"mode,omitempty"`
 	Hook     string `json:"hook,omitempty"`
+	Attempt  string `json:"attempt,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 }
 
@@ -151,7 +152,7 @@ func AppendOCSF(dst []byte, f *Flow) []byte {
 		},
 		Device: ocsfDevice{Hostname: f.GetHost()}, Actor: ocsfActorOf(f), Src: ocsfSource(f), Dst: ocsfDestination(f),
 		Connection: ocsfConnection(f), Observation: 1,
-		Unmapped: ocsfUnmapped{f.GetVerdict().Word(), f.GetWorkload(), f.GetMode().Word(), f.GetHook(), f.GetReason()},
+		Unmapped: ocsfUnmapped{f.GetVerdict().Word(), f.GetWorkload(), f.GetMode().Word(), f.GetHook(), f.GetAttempt(), f.GetReason()},
 	}
 	if f.GetPolicy() != "" {
 		e.Policy = &ocsfPolicy{f.GetPolicy(), numberWord(f.GetRevision())}

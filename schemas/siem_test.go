@@ -29,6 +29,7 @@ func samples() []*Flow {
 			f.DstIp, f.SrcIp, f.SrcPort = append([]byte{0x20, 0x01, 0x0d, 0xb8}, make([]byte, 12)...), nil, 0
 		}),
 		{Id: "h/b/0", Host: "h", Verdict: Verdict_VERDICT_DENY, Count: 900, Workload: "w", Proto: 255, Reason: "overflow"},
+		{Id: "h/b/8", Host: "h", Verdict: Verdict_VERDICT_DENY, Count: 1, Workload: "w", Proto: 255, Hook: "sock_create", Attempt: "inet raw socket"},
 		{},
 	}
 }
