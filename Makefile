@@ -65,6 +65,14 @@ loki: ## Build the real Loki of the tests into the user's cache, once, in minute
 threats: ## Write the table of docs/THREATS.md from a run of the adversary, as root
 	EGW_PRIVILEGED=1 $(TEST) -run TestAdversary ./e2e -update
 
+.PHONY: vmtest
+vmtest: deps-vm ## Boot Debian's kernels (K=6.1, 6.12 or all) in qemu and run the kernel side's tests there
+	$(GO) run ./internal/vmtest/cmd -k $(or $(K),all) -run '$(RUN)'
+
+.PHONY: vmtest-docker
+vmtest-docker: deps-vm ## Boot a Debian 12 system with systemd and Docker in qemu: labels to denial, restarts, reboot; as root
+	$(GO) run ./internal/vmtest/cmd -system -k $(or $(K),6.1)
+
 .PHONY: bench
 bench: ## Measure, and write docs/BENCHMARKS.md, as root
 	scripts/bench.sh
@@ -84,6 +92,10 @@ deps-test: ## Install what the tests need besides (Debian)
 .PHONY: deps-dev
 deps-dev: ## Install what generate and fmt need (Debian)
 	scripts/deps.sh dev
+
+.PHONY: deps-vm
+deps-vm: ## Install what vmtest needs (Debian)
+	scripts/deps.sh vm
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian packages, as root: deps.sh build|up|test|dev. What is there already
+# Installs Debian packages, as root: deps.sh build|up|test|dev|vm. What is there already
 # is left alone.
 # Only the downloads are tried again.
 set -euo pipefail
@@ -9,8 +9,9 @@ build) packages="git make ca-certificates" ;;
 up) packages="git make ca-certificates docker.io iptables" ;;
 test) packages="git make gcc libc6-dev docker.io containerd runc apparmor iptables iproute2 kmod procps" ;;
 dev) packages="git make clang-19 llvm-19 clang-format-19 protobuf-compiler" ;;
+vm) packages="git make qemu-system-x86 kmod xz-utils debootstrap e2fsprogs systemd" ;;
 *)
-	echo "usage: $0 build|up|test|dev" >&2
+	echo "usage: $0 build|up|test|dev|vm" >&2
 	exit 2
 	;;
 esac

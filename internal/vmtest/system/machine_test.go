@@ -1,0 +1,140 @@
+//go:build vmsystem
+
+package system
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/egresswarden/egresswarden/internal/testutil"
+	"github.com/egresswarden/egresswarden/internal/testutil/probe"
+)
+
+// Addresses of the sink, which answers at both. The second counts what arrives.
+const (
+	good  = "203.0.113.10:443"
+	other = "203.0.113.20:443"
+)
+
+// sh runs a line of shell, which must succeed, and returns what it printed.
+func sh(t *testing.T, format string, args ...any) string {
+	t.Helper()
+	out, err := try(format, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func try(format string, args ...any) (string, error) {
+	line := fmt.Sprintf(format, args...)
+	var out, errs bytes.Buffer
+	c := exec.Command("/bin/sh", "-ec", line)
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s: %w\n%s%s", line, err, &out, &errs)
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// dial makes one attempt inside a container.
+func dial(name, how, to string) (probe.Result, error) {
+	out, err := try("docker exec %s /probe dial -how %s -to %s", name, how, to)
+	if err != nil {
+		return probe.Result{}, err
+	}
+	all, err := probe.Parse(strings.NewReader(out))
+	if err != nil || len(all) != 1 {
+		return probe.Result{}, fmt.Errorf("probe said %q: %w", out, err)
+	}
+	return all[0], nil
+}
+
+// reaches fails unless the container gets through.
+func reaches(t *testing.T, name, to string) {
+	t.Helper()
+	if r, err := dial(name, "tcp", to); err != nil || !r.OK {
+		t.Errorf("%s: %v, %v; want it to get through", name, r, err)
+	}
+}
+
+// isRefused fails unless the gate refuses the container both by TCP and UDP.
+func isRefused(t *testing.T, name, to string) {
+	t.Helper()
+	for _, how := range []string{"tcp", "udp_connected", "udp_sendto"} {
+		if r, err := dial(name, how, to); err != nil || !r.Denied() {
+			t.Errorf("%s: %v, %v; want it refused", name, r, err)
+		}
+	}
+}
+
+// arrived is how many packets came to the second address since the boot.
+func arrived(t *testing.T) string {
+	t.Helper()
+	return sh(t, `iptables -w -nvxL INPUT | awk '$9 == "203.0.113.20" {print $1}'`)
+}
+
+// tally stops a container that loops and returns what it counted.
+func tally(t *testing.T, name string) []probe.Tally {
+	t.Helper()
+	since := sh(t, "docker inspect -f '{{.State.StartedAt}}' %s", name)
+	sh(t, "docker stop -t 60 %s", name)
+	var all []probe.Tally
+	testutil.Eventually(t, "the count of "+name, func() (err error) {
+		out, err := try("docker logs --since %s %s", since, name)
+		if err != nil {
+			return err
+		}
+		if all, err = probe.ParseTallies(strings.NewReader(out)); err == nil && len(all) == 0 {
+			err = fmt.Errorf("it wrote nothing")
+		}
+		return err
+	})
+	return all
+}
+
+// flow is what the tests read of egw flows -o json.
+type flow struct {
+	Verdict  string `json:"verdict"`
+	Workload string `json:"workload"`
+	Dst      string `json:"dst_ip"`
+	Port     int    `json:"dst_port"`
+}
+
+// flows waits for a recorded flow that fits.
+func flows(t *testing.T, want flow) {
+	t.Helper()
+	testutil.Eventually(t, fmt.Sprintf("the event of %+v", want), func() error { return recorded(want) })
+}
+
+// isTold has the workload's container of the same name try until a flow that
+// fits is recorded.
+func isTold(t *testing.T, want flow) {
+	t.Helper()
+	testutil.Eventually(t, fmt.Sprintf("the event of %+v", want), func() error {
+		_, err := dial(want.Workload, "tcp", fmt.Sprintf("%s:%d", want.Dst, want.Port))
+		return errors.Join(err, recorded(want))
+	})
+}
+
+func recorded(want flow) error {
+	out, err := try("egw flows --last 0 --workload %s --verdict %s -o json", want.Workload, want.Verdict)
+	if err != nil {
+		return err
+	}
+	for d := json.NewDecoder(strings.NewReader(out)); d.More(); {
+		var got flow
+		if err := d.Decode(&got); err != nil {
+			return err
+		}
+		if got == want {
+			return nil
+		}
+	}
+	return fmt.Errorf("not among %d bytes of flows", len(out))
+}
