@@ -189,7 +189,9 @@ func enforcers(s *scene.Scene) []string {
 	s.Alive(minute, "second", "revision", "9", "learning_workload", "fast", "learning_seconds", "1100000")
 	s.Event(minute, "off", "gate.detached", nil)
 	s.Event(minute, "ill", "policy.applied", nil)
-	s.Event(minute, "well", "docker.lost", func(e *schemas.HostEvent) { e.Message = "gate.detached container.uncovered label.invalid policy.invalid outbox.full" })
+	s.Event(minute, "well", "docker.lost", func(e *schemas.HostEvent) {
+		e.Message = "gate.detached container.uncovered label.invalid policy.invalid outbox.full"
+	})
 	s.Event(minute, "well", "policy.invalid", func(e *schemas.HostEvent) { e.Policy = "shop/web" })
 	s.Event(minute, "well", "policylog.lost", nil)
 	s.Event(minute, "well", "label.invalid", func(e *schemas.HostEvent) { e.Container = "c1" })
