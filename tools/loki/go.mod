@@ -1,3 +1,9 @@
+// The real Loki that tests run against, built by scripts/loki.sh. Loki is under
+// the AGPL: it is a program of the tests, and nothing of it may be imported.
+//
+// For another version: go get github.com/grafana/loki/v3@VERSION, take the replace
+// and exclude lines of its go.mod except that of pkg/push, whose folder is not in
+// the zip; go mod tidy.
 module github.com/egresswarden/egresswarden/tools/loki
 
 go 1.26.5
