@@ -23,6 +23,10 @@ const (
 	SubjectAsk    = "egw.ask"
 )
 
+// CollectorPrefix begins the name of a collector, under which it appends host
+// events of its own, so that nobody takes it for a host.
+const CollectorPrefix = "collector@"
+
 // FlowSubject carries the flows of a host.
 func FlowSubject(host string) string { return SubjectFlows + "." + Token(host) }
 

@@ -55,4 +55,7 @@ const (
 	ReasonReply = "reply"
 	// ReasonResolver: a question to Docker's resolver.
 	ReasonResolver = "resolver"
+	// ReasonControl: no decision at all; the collector tried whether Loki takes
+	// an entry where it refused another.
+	ReasonControl = "control"
 )
