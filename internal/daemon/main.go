@@ -21,6 +21,10 @@ type Program[C any] struct {
 	Name, Config string
 	// Load reads and validates a configuration file.
 	Load func(path string) (C, error)
+	// Flags, if set, adds the program's own flags.
+	Flags func(*flag.FlagSet)
+	// Check, if set, is what -check does with a valid configuration.
+	Check func(C) error
 	// Run works until its context ends, which is no error.
 	Run func(context.Context, C, *slog.Logger) error
 }
@@ -40,6 +44,9 @@ func (p Program[C]) run(ctx context.Context, args []string, stdout, stderr io.Wr
 	check := fs.Bool("check", false, "read the configuration, say what is wrong with it, and end")
 	level := fs.String("log-level", "info", "debug, info, warn or error")
 	showVersion := fs.Bool("version", false, "print the version and end")
+	if p.Flags != nil {
+		p.Flags(fs)
+	}
 	if err := fs.Parse(args); err != nil {
 		return 2
 	}
@@ -58,6 +65,12 @@ func (p Program[C]) run(ctx context.Context, args []string, stdout, stderr io.Wr
 		return 2
 	}
 	if *check {
+		if p.Check != nil {
+			if err := p.Check(cfg); err != nil {
+				fmt.Fprintf(stderr, "%s: %v\n", *config, err)
+				return 2
+			}
+		}
 		fmt.Fprintln(stdout, *config, "is right")
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -69,5 +70,39 @@ func TestExitCodesTellWhoIsToBlame(t *testing.T) {
 		if code != c.code || !strings.Contains(out.String(), c.says) || ran != c.ran {
 			t.Errorf("%s: exit code %d, ran %v, %q; want %d, %v, %q", name, code, ran, out.String(), c.code, c.ran, c.says)
 		}
+	}
+}
+
+func TestASecretInTheWrongPlaceIsNotTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(path, []byte("data: [hunter2]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var c config
+	err := ReadConfig(path, &c)
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "line 1") {
+		t.Errorf("says %v", err)
+	}
+	if err := os.WriteFile(path, []byte("hunter2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := ReadConfig(path, &c); err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("says %v", err)
+	}
+}
+
+func TestAProgramsOwnFlagsAndCheck(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "test.yaml")
+	if err := os.WriteFile(path, []byte("data: x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := program(nil)
+	loud := false
+	p.Flags = func(fs *flag.FlagSet) { fs.BoolVar(&loud, "loud", false, "") }
+	p.Check = func(config) error { return errors.New("no such file") }
+	var out, errs bytes.Buffer
+	if code := p.run(t.Context(), []string{"-loud", "-check", "-config", path}, &out, &errs); code != 2 || !loud ||
+		!strings.Contains(errs.String(), path+": no such file") {
+		t.Errorf("exit code %d, loud %v: %s", code, loud, errs.String())
 	}
 }
