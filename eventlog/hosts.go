@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -29,7 +30,13 @@ func (l *Log) PublishHost(ctx context.Context, e *schemas.HostEvent) error {
 // append publishes a message once, under an id of its own, however often it
 // has to be tried. A refusal by the server is final.
 func (l *Log) append(ctx context.Context, m *nats.Msg, stream string, opts ...jetstream.PublishOpt) (uint64, error) {
-	opts = append(opts, jetstream.WithMsgID(nuid.Next()), jetstream.WithExpectStream(stream))
+	return l.appendOnce(ctx, nuid.Next(), m, stream, opts...)
+}
+
+// appendOnce is append under a given id: what the stream took under it within
+// the last two minutes is not taken again.
+func (l *Log) appendOnce(ctx context.Context, id string, m *nats.Msg, stream string, opts ...jetstream.PublishOpt) (uint64, error) {
+	opts = append(opts, jetstream.WithMsgID(id), jetstream.WithExpectStream(stream))
 	wait := retryMin
 	for {
 		request, cancel := context.WithTimeout(ctx, requestWait)
@@ -71,7 +78,8 @@ func (l *Log) HostEvents(ctx context.Context, q HostQuery) iter.Seq2[*schemas.Ho
 	}, q)
 }
 
-// Hosts names every host that the streams know, sorted.
+// Hosts names every host that the streams know, sorted. A collector that tells
+// of itself is none.
 func (l *Log) Hosts(ctx context.Context) ([]string, error) {
 	known := map[string]bool{}
 	for stream, subject := range map[string]string{
@@ -86,7 +94,8 @@ func (l *Log) Hosts(ctx context.Context) ([]string, error) {
 			return nil, fmt.Errorf("list hosts of %s: %w", stream, err)
 		}
 		for subject := range info.State.Subjects {
-			if host, err := schemas.LastToken(subject); err == nil {
+			host, err := schemas.LastToken(subject)
+			if err == nil && !strings.HasPrefix(host, schemas.CollectorPrefix) {
 				known[host] = true
 			}
 		}
