@@ -1,0 +1,114 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/daemon"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
+	"github.com/egresswarden/egresswarden/schemas"
+)
+
+// Config says what goes where. The YAML keys are those of the collector's
+// configuration file.
+type Config struct {
+	// Name is the collector's in its own events; it begins with collector@.
+	Name    string      `yaml:"name"`
+	NATS    daemon.NATS `yaml:"nats"`
+	Targets []Target    `yaml:"targets"`
+	// ListenMetrics is the loopback address of metrics and health.
+	ListenMetrics telemetry.Address `yaml:"listen_metrics"`
+
+	// Log and Telemetry may be nil.
+	Log       *slog.Logger   `yaml:"-"`
+	Telemetry *telemetry.Set `yaml:"-"`
+
+	// Of tests.
+	wait, aliveEvery, pinTTL, ackWait time.Duration
+}
+
+// DefaultConfig is what a configuration file starts from.
+func DefaultConfig() Config {
+	return Config{
+		Name: DefaultName(), NATS: daemon.NATS{Socket: eventlog.DefaultSocket},
+		ListenMetrics: telemetry.Default("127.0.0.1:9742"),
+	}
+}
+
+// DefaultName names the collector of this machine.
+func DefaultName() string {
+	host, _ := os.Hostname()
+	return schemas.CollectorPrefix + host
+}
+
+// LoadConfig reads a YAML file over the defaults. Unknown keys are errors.
+func LoadConfig(path string) (Config, error) {
+	cfg := DefaultConfig()
+	err := daemon.ReadConfig(path, &cfg)
+	return cfg, err
+}
+
+// Validate names every key that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	if !strings.HasPrefix(c.Name, schemas.CollectorPrefix) {
+		errs = append(errs, fmt.Errorf("name: %q: must begin with %s, so that nobody takes it for a host", c.Name, schemas.CollectorPrefix))
+	}
+	errs = append(errs, c.NATS.Validate())
+	if c.NATS.URL == "" && c.NATS.Socket == "" {
+		errs = append(errs, errors.New("nats: url or socket must be set"))
+	}
+	if err := c.ListenMetrics.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
+	}
+	if len(c.Targets) == 0 {
+		errs = append(errs, errors.New("targets: name at least one, with url, file or stdout"))
+	}
+	known := map[string]bool{}
+	for i, t := range c.Targets {
+		if err := t.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("targets[%d]: %w", i, err))
+		}
+		if known[t.name()] {
+			errs = append(errs, fmt.Errorf("targets[%d].name: %q is there twice: each target keeps its own place in the events under its name", i, t.name()))
+		}
+		known[t.name()] = true
+	}
+	return errors.Join(errs...)
+}
+
+// Check opens every file that the configuration names.
+func (c Config) Check() error {
+	var errs []error
+	for key, file := range map[string]string{
+		"nats.token_file": c.NATS.TokenFile, "nats.creds_file": c.NATS.CredsFile, "nats.ca_file": c.NATS.CAFile,
+	} {
+		errs = append(errs, checkSecret(key, file))
+	}
+	errs = append(errs, checkPair("nats", c.NATS.CertFile, c.NATS.KeyFile))
+	for i, t := range c.Targets {
+		if err := t.check(); err != nil {
+			errs = append(errs, fmt.Errorf("targets[%d]: %w", i, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) logger() *slog.Logger {
+	if c.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return c.Log
+}
+
+func (c Config) every() time.Duration {
+	if c.aliveEvery != 0 {
+		return c.aliveEvery
+	}
+	return aliveEvery
+}

@@ -1,0 +1,61 @@
+package collector
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// problems are what keeps a target from getting its entries, by who met them.
+// A text is logged when it appears and not again while anybody meets it.
+type problems struct {
+	log *slog.Logger
+
+	mu  sync.Mutex
+	now map[string]string
+}
+
+// digits change with each attempt: ports, timestamps.
+var digits = regexp.MustCompile(`\d+`)
+
+func newProblems(log *slog.Logger) *problems { return &problems{log: log, now: map[string]string{}} }
+
+func (p *problems) set(key, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	news := true
+	for _, known := range p.now {
+		news = news && digits.ReplaceAllString(known, "#") != digits.ReplaceAllString(text, "#")
+	}
+	p.now[key] = text
+	if news {
+		p.log.Error("events are held, nothing is lost: " + text) //nolint:sloglint // the text is one of a few
+	}
+}
+
+func (p *problems) clear(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.now[key]; !ok {
+		return
+	}
+	delete(p.now, key)
+	if len(p.now) == 0 {
+		p.log.Info("events are delivered again")
+	}
+}
+
+// check gives all there are, nil for none.
+func (p *problems) check() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.now) == 0 {
+		return nil
+	}
+	texts := slices.Compact(slices.Sorted(maps.Values(p.now)))
+	return errors.New(strings.Join(texts, "; "))
+}
