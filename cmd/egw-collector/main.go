@@ -1,0 +1,67 @@
+// Command egw-collector carries the events from NATS JetStream to Loki, a file
+// or the standard output.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"log/slog"
+	"os"
+
+	"github.com/egresswarden/egresswarden/collector"
+	"github.com/egresswarden/egresswarden/internal/daemon"
+	"github.com/egresswarden/egresswarden/internal/telemetry"
+)
+
+func main() {
+	var instead collector.Target
+	daemon.Program[collector.Config]{
+		Name: "egw-collector", Config: "/etc/egresswarden/collector.yaml",
+		Flags: func(fs *flag.FlagSet) {
+			fs.StringVar(&instead.File, "file", "", "append to this `file` instead of serving the targets of the configuration")
+			fs.BoolVar(&instead.Stdout, "stdout", false, "print instead of serving the targets of the configuration")
+		},
+		Load: func(path string) (collector.Config, error) {
+			if instead.File == "" && !instead.Stdout {
+				return collector.LoadConfig(path)
+			}
+			return loadWith(path, instead)
+		},
+		Check: collector.Config.Check,
+		Run:   run,
+	}.Main()
+}
+
+// loadWith reads a configuration, which need not be there, and puts one target
+// in the place of all.
+func loadWith(path string, t collector.Target) (collector.Config, error) {
+	cfg := collector.DefaultConfig()
+	cfg.Targets = []collector.Target{t}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		if cfg, err = collector.LoadConfig(path); err != nil {
+			return cfg, err
+		}
+		cfg.Targets = []collector.Target{t}
+	}
+	return cfg, cfg.Validate()
+}
+
+func run(ctx context.Context, cfg collector.Config, log *slog.Logger) error {
+	cfg.Log, cfg.Telemetry = log, telemetry.New()
+	metrics, err := cfg.Telemetry.Listen(cfg.ListenMetrics, log)
+	if err != nil {
+		return err
+	}
+	return metrics.Beside(ctx, func(ctx context.Context) error {
+		events, err := cfg.NATS.Connect(ctx, cfg.Name, log)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		defer events.Close()
+		return collector.Run(ctx, events, cfg)
+	})
+}
