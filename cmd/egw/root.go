@@ -49,6 +49,7 @@ func commands(a *app) []*cobra.Command {
 		reviewCommand(a),
 		policyCommand(a),
 		modeCommand(a),
+		deadCommand(a),
 		doctorCommand(a),
 		probeCommand(a),
 		detachCommand(a),

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/egresswarden/egresswarden/collector"
 	"github.com/egresswarden/egresswarden/enforcer"
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/telemetry"
@@ -18,19 +19,21 @@ import (
 	"github.com/egresswarden/egresswarden/policy"
 )
 
-const upLong = `Run everything of one host in this process: the enforcer, its NATS server and the
-learner. Needs root, and stays in the foreground until it is interrupted; the
+const upLong = `Run everything of one host in this process: the enforcer, its NATS server, the
+learner and, with --loki, the collector. Needs root, and stays in the foreground until it is interrupted; the
 verdicts stay in force then, and egw detach takes them off.
 
 A container is watched with the label egress=learn and held to its allow-list
 with egress=block; allow-lists are files WORKLOAD.rules in the policies folder.`
 
 const upExample = `  egw up
+  egw up --loki http://loki.example.org:3100
   egw up --data /srv/egw --policies /srv/egw/policies --listen ''`
 
 // upOptions are the flags of egw up.
 type upOptions struct {
 	enforcer.Config
+	loki     collector.Target
 	logLevel string
 }
 
@@ -55,6 +58,8 @@ func upCommand(a *app) *cobra.Command {
 	flags.StringVar(&o.Host, "host", o.Host, "this host's name in events")
 	flags.StringVar(&o.DefaultMode, "default-mode", o.DefaultMode, "mode of containers without a label: allow, learn or block")
 	flags.StringVar(&o.UnknownContainer, "unknown-container", o.UnknownContainer, "what a container meets that nobody knew at its birth: block or allow")
+	flags.StringVar(&o.loki.URL, "loki", "", "deliver the events to this Loki; empty: they stay in the data folder")
+	flags.StringVar(&o.loki.Tenant, "loki-tenant", "", "tenant in Loki (X-Scope-OrgID)")
 	flags.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	cgroupRootFlag(c, &o.CgroupRoot)
 	complete(c, "default-mode", policy.ModeAllow.String(), policy.ModeLearn.String(), policy.ModeBlock.String())
@@ -71,6 +76,9 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	o.NATS.TokenFile = filepath.Join(o.Data, "token")
 	if err := o.Validate(); err != nil {
 		return usageErrorf("%w", err)
+	}
+	if err := o.checkLoki(); err != nil {
+		return err
 	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	e, err := enforcer.New(o.Config, log)
@@ -92,6 +100,7 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	g.Go(func() error { return metrics.Run(ctx) })
 	g.Go(func() error { return e.Run(ctx, server) })
 	g.Go(func() error { return runLearner(ctx, server, o, set, log) })
+	g.Go(func() error { return runCollector(ctx, server, o, set, log) })
 	g.Go(func() error { return greet(ctx, a, e, metrics, o) })
 	err = g.Wait()
 	fmt.Fprintln(a.stderr, "egw: stopped; the gate stays in force: `egw detach` takes it off")
@@ -136,7 +145,7 @@ func greet(ctx context.Context, a *app, e *enforcer.Enforcer, m *telemetry.Serve
 	}
 	lines := [][2]string{
 		{"gate", "in force, pinned at " + o.Pins}, {"data", o.Data}, {"policies", filepath.Join(o.Policies, "WORKLOAD.rules")},
-		{"socket", o.NATS.Socket}, {"listening", listening(o)}, {"metrics", metricsLine(m)}, {"docker", dockerLine(s, o)},
+		{"socket", o.NATS.Socket}, {"listening", listening(o)}, {"metrics", metricsLine(m)}, {"loki", lokiLine(o)}, {"docker", dockerLine(s, o)},
 	}
 	for _, l := range lines {
 		fmt.Fprintf(a.stderr, "egw: %-10s %s\n", l[0], l[1])

@@ -160,7 +160,7 @@ func TestAHostFromUpToDetach(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.up(t)
-	for _, text := range []string{"does not answer at unix://", "in force, pinned at " + h.pins, h.socket()} {
+	for _, text := range []string{"does not answer at unix://", "in force, pinned at " + h.pins, h.socket(), "loki       none: events stay in "} {
 		h.said(t, text)
 	}
 	h.egw(t, "status").want(t, exitOK, "HOST test-1  enforcing, DOCKER AWAY", "problem: docker:")
