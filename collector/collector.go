@@ -73,10 +73,11 @@ func (c *collector) add(t Target) error {
 		return err
 	}
 	since := t.since(time.Now())
+	pinTTL, ackWait := c.takeover()
 	for _, stream := range streams {
 		c.lines = append(c.lines, &line{
 			consumer: c.events.Consumer(eventlog.ConsumerOptions{
-				Stream: stream, Name: t.consumer(), Since: since, PinTTL: c.pinTTL, AckWait: c.ackWait,
+				Stream: stream, Name: t.consumer(), Since: since, PinTTL: pinTTL, AckWait: ackWait,
 			}),
 			worker: &worker{target: t.name(), stream: stream, sink: sink, morgue: m, metrics: c.metrics},
 		})

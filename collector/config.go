@@ -24,12 +24,17 @@ type Config struct {
 	// ListenMetrics is the loopback address of metrics and health.
 	ListenMetrics telemetry.Address `yaml:"listen_metrics"`
 
+	// TakeoverSeconds is how long a collector may be silent before another, or
+	// itself started anew, takes its place; 0 is 20. All with the same targets
+	// must have the same.
+	TakeoverSeconds float64 `yaml:"takeover_seconds"`
+
 	// Log and Telemetry may be nil.
 	Log       *slog.Logger   `yaml:"-"`
 	Telemetry *telemetry.Set `yaml:"-"`
 
 	// Of tests.
-	wait, aliveEvery, pinTTL, ackWait time.Duration
+	wait, aliveEvery time.Duration
 }
 
 // DefaultConfig is what a configuration file starts from.
@@ -65,6 +70,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.ListenMetrics.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
+	}
+	if c.TakeoverSeconds != 0 && c.TakeoverSeconds < 1 {
+		errs = append(errs, fmt.Errorf("takeover_seconds: %g: want 1 or more, or 0 for the default", c.TakeoverSeconds))
 	}
 	if len(c.Targets) == 0 {
 		errs = append(errs, errors.New("targets: name at least one, with url, file or stdout"))
@@ -104,6 +112,13 @@ func (c Config) logger() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return c.Log
+}
+
+// takeover is the consumers': what the silent one held comes back a little
+// later than its place is given away.
+func (c Config) takeover() (pinTTL, ackWait time.Duration) {
+	pinTTL = time.Duration(c.TakeoverSeconds * float64(time.Second))
+	return pinTTL, pinTTL * 3 / 2
 }
 
 func (c Config) every() time.Duration {

@@ -38,6 +38,7 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 		"our header":         {"targets: [{url: 'http://l', headers: {x-scope-orgid: t}}]", "use tenant"},
 		"a host's name":      {"name: web-1\ntargets: [{stdout: true}]", "must begin with collector@"},
 		"metrics for all":    {"listen_metrics: 0.0.0.0:1\ntargets: [{stdout: true}]", "loopback"},
+		"takeover too soon":  {"takeover_seconds: 0.1\ntargets: [{stdout: true}]", "takeover_seconds"},
 		"half a certificate": {"nats: {cert_file: /c}\ntargets: [{stdout: true}]", "belong together"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -182,7 +182,7 @@ func (b *bench) config(targets ...Target) Config {
 	b.set = telemetry.New()
 	return Config{
 		Name: "collector@test", Targets: targets, Telemetry: b.set, Log: slog.New(slog.NewTextHandler(&b.said, nil)),
-		wait: 2 * time.Millisecond, pinTTL: time.Second, ackWait: 2 * time.Second,
+		wait: 2 * time.Millisecond, TakeoverSeconds: 1.5,
 	}
 }
 
