@@ -30,6 +30,9 @@ func (s *State) Apply(revision uint64, e *schemas.PolicyEvent) Outcome {
 		s.refusals = append(s.refusals, Refusal{revision, name, err.Error()})
 		return Outcome{Revision: revision, Refused: err.Error()}
 	}
+	if len(t.changes) > 0 {
+		b.effect = Effect{revision, e.GetKeepEstablished()}
+	}
 	slices.SortFunc(t.changes, compareChanges)
 	return Outcome{Revision: revision, Changes: t.changes}
 }

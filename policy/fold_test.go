@@ -28,7 +28,8 @@ func genLog(t *rapid.T, most int) []Entry {
 }
 
 func genEvent(t *rapid.T, s *State, rev uint64) *schemas.PolicyEvent {
-	e := &schemas.PolicyEvent{Policy: rapid.SampledFrom([]string{"a", "b", Everyone}).Draw(t, "policy"), Actor: "ann"}
+	e := &schemas.PolicyEvent{Policy: rapid.SampledFrom([]string{"a", "b", Everyone}).Draw(t, "policy"), Actor: "ann",
+		KeepEstablished: rapid.Bool().Draw(t, "keep")}
 	ids := []string{"0000ffff"}
 	for _, r := range s.Policy(e.Policy).Rules {
 		ids = append(ids, r.ID)

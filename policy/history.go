@@ -49,6 +49,13 @@ func History(entries []Entry, policy string) []Record {
 
 // Describe says in a line what an event asks for.
 func Describe(e *schemas.PolicyEvent) string {
+	if e.GetKeepEstablished() {
+		return describe(e) + ", established connections kept"
+	}
+	return describe(e)
+}
+
+func describe(e *schemas.PolicyEvent) string {
 	switch c := e.GetChange().(type) {
 	case *schemas.PolicyEvent_RuleAdded:
 		return "add " + list(texts(c.RuleAdded.GetRules()))

@@ -28,6 +28,7 @@ type bookSnapshot struct {
 	Imported Import               `json:"imported"`
 	Modes    map[string]modeEntry `json:"modes,omitempty"`
 	Undo     []undoSnapshot       `json:"undo,omitempty"`
+	Effect   Effect               `json:"effect,omitzero"`
 }
 
 type undoSnapshot struct {
@@ -82,7 +83,7 @@ func (s *State) Encode() ([]byte, error) {
 
 func (b *book) snapshot(operator []Rule) bookSnapshot {
 	out := bookSnapshot{Last: b.last, Changed: b.changed, File: snapRules(b.file), Operator: snapRules(operator),
-		Imported: b.imported, Modes: b.modes}
+		Imported: b.imported, Modes: b.modes, Effect: b.effect}
 	for _, u := range b.undo {
 		e := undoSnapshot{Revision: u.Revision, Modes: u.Modes, Rules: map[string]*ruleSnapshot{}}
 		for text, r := range u.Rules {
@@ -142,7 +143,7 @@ func DecodeState(data []byte) (*State, error) {
 func (s *State) decodeBook(name string, in bookSnapshot) error {
 	b := newBook()
 	s.books[name] = b
-	b.last, b.changed, b.imported = in.Last, in.Changed, in.Imported
+	b.last, b.changed, b.imported, b.effect = in.Last, in.Changed, in.Imported, in.Effect
 	if in.Modes != nil {
 		b.modes = in.Modes
 	}

@@ -35,6 +35,15 @@ type book struct {
 	modes map[string]modeEntry
 	// undo takes the operators' changes back, the last one first.
 	undo []undo
+	// effect is the last event that changed anything.
+	effect Effect
+}
+
+// Effect is an event that changed a policy.
+type Effect struct {
+	Revision uint64 `json:"revision"`
+	// Keep: what is established already is left alone.
+	Keep bool `json:"keep,omitempty"`
 }
 
 type modeEntry struct {
@@ -83,6 +92,15 @@ func (s *State) LastSequence(policy string) uint64 {
 		return b.last
 	}
 	return 0
+}
+
+// LastEffect is the last event that changed rules or modes of a policy; the
+// zero Effect if none did.
+func (s *State) LastEffect(policy string) Effect {
+	if b := s.books[policy]; b != nil {
+		return b.effect
+	}
+	return Effect{}
 }
 
 // Policy has a policy's own rules: those of its file in their order, then the

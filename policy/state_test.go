@@ -186,6 +186,31 @@ func TestLastModeCountsAcrossPolicies(t *testing.T) {
 	}
 }
 
+func TestTheLastChangeSaysWhatIsKept(t *testing.T) {
+	s := NewState()
+	apply := func(rev uint64, keep bool, build func(testing.TB) *schemas.PolicyEvent) Effect {
+		e := build(t)
+		e.KeepEstablished = keep
+		s.Apply(rev, e)
+		return s.LastEffect("web")
+	}
+	for _, c := range []struct {
+		what string
+		got  Effect
+		want Effect
+	}{
+		{"before any", s.LastEffect("web"), Effect{}},
+		{"a rule", apply(1, true, added("10.0.0.1")), Effect{1, true}},
+		{"the same rule again", apply(2, false, added("10.0.0.1")), Effect{1, true}},
+		{"a proposal", apply(3, false, opened(&schemas.Proposal{Id: "p1", Action: "add", Evidence: "e"}, "10.0.0.2")), Effect{1, true}},
+		{"another rule", apply(4, false, added("10.0.0.3")), Effect{4, false}},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %+v, want %+v", c.what, c.got, c.want)
+		}
+	}
+}
+
 func TestImportReplacesItsOwnLayerOnly(t *testing.T) {
 	imported := func(fromFile bool, lines ...string) *schemas.PolicyEvent {
 		return &schemas.PolicyEvent{Policy: "web", Change: &schemas.PolicyEvent_RulesImported{RulesImported: &schemas.RulesImported{

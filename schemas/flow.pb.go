@@ -437,7 +437,8 @@ type HostEvent struct {
 	ContainerId string `protobuf:"bytes,8,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
 	Policy      string `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
 	Revision    uint64 `protobuf:"varint,10,opt,name=revision,proto3" json:"revision,omitempty"`
-	// Decisions that the event stands for, when it tells of a loss.
+	// Decisions that the event stands for, when it tells of a loss; connections
+	// of connections.cut and connections.kept.
 	Count         uint64            `protobuf:"varint,11,opt,name=count,proto3" json:"count,omitempty"`
 	Error         string            `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
 	Detail        map[string]string `protobuf:"bytes,13,rep,name=detail,proto3" json:"detail,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -577,6 +578,8 @@ type PolicyEvent struct {
 	Policy string `protobuf:"bytes,4,opt,name=policy,proto3" json:"policy,omitempty"`
 	// Revision of the policy that the actor saw.
 	BasedOn uint64 `protobuf:"varint,5,opt,name=based_on,json=basedOn,proto3" json:"based_on,omitempty"`
+	// Connections that stand already are not cut, though the change refuses them.
+	KeepEstablished bool `protobuf:"varint,6,opt,name=keep_established,json=keepEstablished,proto3" json:"keep_established,omitempty"`
 	// Types that are valid to be assigned to Change:
 	//
 	//	*PolicyEvent_RuleAdded
@@ -656,6 +659,13 @@ func (x *PolicyEvent) GetBasedOn() uint64 {
 		return x.BasedOn
 	}
 	return 0
+}
+
+func (x *PolicyEvent) GetKeepEstablished() bool {
+	if x != nil {
+		return x.KeepEstablished
+	}
+	return false
 }
 
 func (x *PolicyEvent) GetChange() isPolicyEvent_Change {
@@ -1657,13 +1667,14 @@ const file_egresswarden_v1_flow_proto_rawDesc = "" +
 	"\x06detail\x18\r \x03(\v2&.egresswarden.v1.HostEvent.DetailEntryR\x06detail\x1a9\n" +
 	"\vDetailEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc4\x06\n" +
 	"\vPolicyEvent\x12\x17\n" +
 	"\atime_ns\x18\x01 \x01(\x03R\x06timeNs\x12\x14\n" +
 	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06policy\x18\x04 \x01(\tR\x06policy\x12\x19\n" +
-	"\bbased_on\x18\x05 \x01(\x04R\abasedOn\x12;\n" +
+	"\bbased_on\x18\x05 \x01(\x04R\abasedOn\x12)\n" +
+	"\x10keep_established\x18\x06 \x01(\bR\x0fkeepEstablished\x12;\n" +
 	"\n" +
 	"rule_added\x18\x10 \x01(\v2\x1a.egresswarden.v1.RuleAddedH\x00R\truleAdded\x12A\n" +
 	"\frule_removed\x18\x11 \x01(\v2\x1c.egresswarden.v1.RuleRemovedH\x00R\vruleRemoved\x125\n" +
