@@ -47,6 +47,7 @@ type Enforcer struct {
 	folded chan struct{}
 	// scrapes lets readers of metrics at the gate until it is closed.
 	scrapes door
+	cutter  cutter
 }
 
 // New opens the gate and puts the last good state of the snapshot into it; it
@@ -95,7 +96,7 @@ func open(cfg Config, log *slog.Logger) (*Enforcer, error) {
 	}
 	e := &Enforcer{
 		cfg: cfg, log: log, gate: gate, started: time.Now(), boot: gate.Instance(),
-		folded: make(chan struct{}, 1), attached: make(chan struct{}),
+		folded: make(chan struct{}, 1), attached: make(chan struct{}), cutter: cutter{wake: make(chan struct{}, 1)},
 	}
 	e.report = newReporter(cfg.Host, log)
 	e.registry = newRegistry(gate, registryOptions{
@@ -148,7 +149,7 @@ func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error)
 	defer func() { err = errors.Join(err, engine.Close()) }()
 	w := &watcher{
 		engine: engine, registry: e.registry, report: e.report.add, log: e.log, connected: &e.docker, settle: e.cfg.settle(),
-		problem: func(err error) { e.problems.set("docker", err) },
+		problem: func(err error) { e.problems.set("docker", err) }, covered: e.covered,
 	}
 	if err := e.attach(ctx, w); err != nil {
 		return err
@@ -160,6 +161,7 @@ func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error)
 	g.Go(func() error { return e.keepSnapshot(ctx) })
 	g.Go(func() error { return e.expire(ctx) })
 	g.Go(func() error { return e.sweep(ctx) })
+	g.Go(func() error { return e.runCutter(ctx) })
 	g.Go(func() error { return e.withEventLog(ctx, server) })
 	if err = g.Wait(); errors.Is(err, context.Canceled) {
 		err = nil

@@ -103,6 +103,9 @@ func (e *Enforcer) followOnce(ctx context.Context, log *eventlog.Log, up func())
 	set := policies(f.state)
 	e.ledger.put(f.state)
 	e.put(set, standing{f.state.Revision(), f.last}, nil)
+	if e.cfg.Policies == "" {
+		e.startOver()
+	}
 	e.problems.set("policy log", nil)
 	up()
 	return e.followOn(ctx, log, set, f.state.Revision())
@@ -240,7 +243,7 @@ func (e *Enforcer) take(set *policySet, entry eventlog.PolicyEntry) {
 		})
 	}
 	if len(out.Changes) == 0 {
-		e.ledger.stand(entry.Revision, markOf(entry.Event))
+		e.stand(standing{entry.Revision, markOf(entry.Event)})
 		return
 	}
 	e.put(*set, standing{entry.Revision, markOf(entry.Event)}, touched(out))
@@ -258,12 +261,19 @@ func touched(out policy.Outcome) map[string]bool {
 // put makes a set live and tells it.
 func (e *Enforcer) put(set policySet, at standing, touched map[string]bool) {
 	changed, err := e.registry.setPolicies(set, touched, time.Now())
-	e.ledger.stand(at.revision, at.mark)
+	e.cutOf(changed, at.revision, set.keeps)
+	e.stand(at)
 	select {
 	case e.folded <- struct{}{}:
 	default:
 	}
 	e.applied(changed, "the policy log", err)
+}
+
+// stand notes how far the log is in force.
+func (e *Enforcer) stand(at standing) {
+	e.ledger.stand(at.revision, at.mark)
+	e.cutter.reach(at.revision)
 }
 
 // applied tells which workloads live under another policy or mode now.
@@ -302,10 +312,10 @@ func policies(state *policy.State) policySet {
 // with is the set after the policies touched were changed. What is not touched
 // is shared.
 func (s policySet) with(state *policy.State, touched map[string]bool) policySet {
-	next := policySet{Rules: cloneMap(s.Rules), Revision: cloneMap(s.Revision), Modes: map[string]policy.Mode{}}
+	next := policySet{Rules: cloneMap(s.Rules), Revision: cloneMap(s.Revision), Effect: cloneMap(s.Effect), Modes: map[string]policy.Mode{}}
 	for name := range touched {
 		p := state.Policy(name)
-		next.Rules[name], next.Revision[name] = p.Rules, p.Revision
+		next.Rules[name], next.Revision[name], next.Effect[name] = p.Rules, p.Revision, state.LastEffect(name)
 	}
 	for _, o := range state.Modes() {
 		next.Modes[o.Workload] = o.Mode

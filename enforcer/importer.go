@@ -76,12 +76,17 @@ func (im *importer) lookAt(ctx context.Context, now time.Time) {
 	files, err := im.read()
 	im.tell("", im.cfg.Policies, err)
 	if err != nil {
+		im.startOver()
 		return
 	}
 	for _, f := range files {
 		im.tell(f.Policy, f.Path, f.Err)
 	}
-	for _, f := range append(im.changed(files), im.removed(files, now)...) {
+	todo := append(im.changed(files), im.removed(files, now)...)
+	if len(todo) == 0 {
+		im.startOver()
+	}
+	for _, f := range todo {
 		err := im.append(ctx, f)
 		if err == nil {
 			im.seen[f.Policy] = f.SHA256

@@ -57,6 +57,8 @@ type Container struct {
 	adopted bool
 	// inspected is true after Docker told every detail.
 	inspected bool
+	// cgroup is the folder of its cgroup, once it was seen to run.
+	cgroup string
 }
 
 type registryOptions struct {
@@ -95,6 +97,18 @@ type policySet struct {
 	Rules    map[string][]policy.Rule
 	Modes    map[string]policy.Mode
 	Revision map[string]uint64
+	// Effect is the last event that changed each policy.
+	Effect map[string]policy.Effect
+}
+
+// keeps tells whether the last change of what a workload lives under left
+// established connections alone.
+func (s policySet) keeps(workload string) bool {
+	own, all := s.Effect[workload], s.Effect[policy.Everyone]
+	if all.Revision > own.Revision {
+		return all.Keep
+	}
+	return own.Keep
 }
 
 func newRegistry(k kernel, o registryOptions) *registry {
@@ -359,7 +373,8 @@ func (r *registry) Lookup(index uint32) (Container, bool) {
 func (r *registry) Desired() policySet {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return policySet{Rules: cloneMap(r.desired.Rules), Modes: cloneMap(r.desired.Modes), Revision: cloneMap(r.desired.Revision)}
+	return policySet{Rules: cloneMap(r.desired.Rules), Modes: cloneMap(r.desired.Modes), Revision: cloneMap(r.desired.Revision),
+		Effect: cloneMap(r.desired.Effect)}
 }
 
 // cloneMap is never nil.

@@ -175,6 +175,7 @@ func (e *Enforcer) expire(ctx context.Context) error {
 				continue
 			}
 			changed, err := e.registry.refresh(now)
+			e.cutExpired(changed)
 			e.applied(changed, "a timed rule ended", err)
 		}
 	}

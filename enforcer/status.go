@@ -19,6 +19,7 @@ import (
 const (
 	AskStatus  = "status"
 	AskExplain = "explain"
+	AskApplied = "applied"
 )
 
 // Status is how a host stands.
@@ -121,7 +122,7 @@ var ErrNoWorkload = fmt.Errorf("no such workload on this host: %w", eventlog.Err
 func (e *Enforcer) answer(ctx context.Context, log *eventlog.Log) error {
 	d := &door{}
 	defer d.close()
-	for name, fn := range map[string]eventlog.Handler{AskStatus: e.answerStatus, AskExplain: e.answerExplain} {
+	for name, fn := range map[string]eventlog.Handler{AskStatus: e.answerStatus, AskExplain: e.answerExplain, AskApplied: e.answerApplied} {
 		err := e.untilItWorks(ctx, func() error {
 			_, err := log.Handle(e.cfg.Host, name, d.guard(fn))
 			return err

@@ -81,7 +81,8 @@ func (r *registry) Verify(root, id string, pid int) error {
 	if path == "/" || strings.HasPrefix(path, "/..") {
 		return errNoContainerCgroup
 	}
-	ids, err := cgroupTree(filepath.Join(root, containerCgroup(path, id)))
+	own := filepath.Join(root, containerCgroup(path, id))
+	tree, err := cgroupTree(own)
 	if err != nil {
 		return err
 	}
@@ -91,7 +92,8 @@ func (r *registry) Verify(root, id string, pid int) error {
 	if !ok {
 		return nil
 	}
-	for _, cg := range ids {
+	c.cgroup = own
+	for cg := range tree {
 		if err := r.kernel.PutCgroup(cg, c.Index); err != nil {
 			return fmt.Errorf("container %s: %w", c.Name, err)
 		}
@@ -112,9 +114,9 @@ func containerCgroup(path, id string) string {
 	return path
 }
 
-// cgroupTree gives the ids of a cgroup and of all below it.
-func cgroupTree(path string) ([]uint64, error) {
-	var ids []uint64
+// cgroupTree gives the folders of a cgroup and of all below it, by their ids.
+func cgroupTree(path string) (map[uint64]string, error) {
+	tree := map[uint64]string{}
 	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
 			if errors.Is(err, fs.ErrNotExist) && p != path {
@@ -126,13 +128,13 @@ func cgroupTree(path string) ([]uint64, error) {
 		if errors.Is(err, fs.ErrNotExist) && p != path {
 			return nil
 		}
-		ids = append(ids, id)
+		tree[id] = p
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("cgroup %s: %w", path, err)
 	}
-	return ids, nil
+	return tree, nil
 }
 
 // Uncovered names what the gate does not see of a container.

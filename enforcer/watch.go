@@ -34,6 +34,8 @@ type watcher struct {
 	root      string
 	// problem, if set, is told how the connection to Docker stands.
 	problem func(error)
+	// covered, if set, is told of a container whose cgroups the gate knows.
+	covered func(id string)
 }
 
 // run follows Docker until ctx ends. Whenever the stream breaks, it opens a new
@@ -182,6 +184,9 @@ func (w *watcher) verify(log *slog.Logger, d description) {
 		w.root = root
 	}
 	err := w.registry.Verify(root, d.ID, d.Detail.Pid)
+	if err == nil && w.covered != nil {
+		w.covered(d.ID)
+	}
 	if err == nil || errors.Is(err, os.ErrNotExist) {
 		return
 	}

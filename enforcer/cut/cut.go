@@ -63,19 +63,35 @@ func (s *namespace) cut(t *Target) (int, error) {
 	for _, proto := range []policy.Proto{policy.ProtoTCP, policy.ProtoUDP} {
 		refused, err := d.refused(proto, t)
 		errs = append(errs, err)
-		for _, c := range refused {
-			if !t.Keep {
-				err = d.destroy(c)
-			}
-			switch {
-			case t.Keep || err == nil:
-				n++
-			case !errors.Is(err, unix.ENOENT): // it ended by itself
-				errs = append(errs, fmt.Errorf("end %s: %w", c, err))
+		if t.Keep {
+			n += len(refused)
+			continue
+		}
+		cut, err := d.end(refused)
+		n += cut
+		errs = append(errs, err)
+	}
+	return n, errors.Join(errs...)
+}
+
+// end destroys connections. Of many that it cannot, the error names the first.
+func (d *diag) end(all []connection) (n int, err error) {
+	failed := 0
+	for _, c := range all {
+		switch e := d.destroy(c); {
+		case e == nil:
+			n++
+		case errors.Is(e, unix.ENOENT): // it ended by itself
+		default:
+			if failed++; failed == 1 {
+				err = fmt.Errorf("end %s: %w", c, e)
 			}
 		}
 	}
-	return n, errors.Join(errs...)
+	if failed > 1 {
+		err = fmt.Errorf("%w, and %d more", err, failed-1)
+	}
+	return n, err
 }
 
 // refused are the target's own connections that its policy refuses.
@@ -93,7 +109,7 @@ func (d *diag) refused(proto policy.Proto, t *Target) ([]connection, error) {
 		}
 		no, judged := known[c.remote]
 		if !judged {
-			if no, err = t.Refused(c.remote.Addr(), proto, c.remote.Port()); err != nil {
+			if no, err = t.Refused(c.remote.Addr(), proto, c.remote.Port()); err != nil && errs == nil {
 				errs = append(errs, err)
 			}
 			known[c.remote] = no
