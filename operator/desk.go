@@ -63,6 +63,7 @@ type Desk struct {
 
 	state   *policy.State
 	entries []policy.Entry
+	keep    bool
 }
 
 // Open reads the whole policy log.
@@ -73,6 +74,13 @@ func Open(ctx context.Context, log *eventlog.Log, actor string, now func() time.
 
 // State is the policy as it was read. Do not change it.
 func (d *Desk) State() *policy.State { return d.state }
+
+// Log is the event log that the policy log is in.
+func (d *Desk) Log() *eventlog.Log { return d.log }
+
+// KeepEstablished says of all drafts from now on whether the connections that
+// stand already are left alone, though the change refuses them.
+func (d *Desk) KeepEstablished(keep bool) { d.keep = keep }
 
 // Refresh reads on in the log. An event that cannot be read has no effect
 // here, as it has none anywhere.
@@ -133,7 +141,7 @@ type Draft struct {
 
 // draft tries an event on the state that was read.
 func (d *Desk) draft(e *schemas.PolicyEvent, seen uint64) (*Draft, error) {
-	e.TimeNs, e.Actor, e.BasedOn = d.now().UnixNano(), d.actor, seen
+	e.TimeNs, e.Actor, e.BasedOn, e.KeepEstablished = d.now().UnixNano(), d.actor, seen, d.keep
 	trial, err := d.state.Clone()
 	if err != nil {
 		return nil, err

@@ -50,11 +50,18 @@ func (a *app) deskOf(ctx context.Context, workload string, use func(*operator.De
 type changeFlags struct {
 	reason string
 	dryRun bool
+	keep   bool
 }
 
 func (f *changeFlags) add(c *cobra.Command) {
 	c.Flags().StringVarP(&f.reason, "reason", "m", "", "why; it stays in the history")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "only show what would change; exit code 4 if anything would")
+}
+
+// addKeep is for the commands that may take a permission away.
+func (f *changeFlags) addKeep(c *cobra.Command) {
+	c.Flags().BoolVar(&f.keep, "keep-established", false,
+		"leave the connections that stand already, until the policy's next change without this")
 }
 
 // change drafts, makes and tells a change.
@@ -72,6 +79,7 @@ func (a *app) changeOf(ctx context.Context, workload string, f changeFlags, draf
 
 // apply makes and tells a change; the revision is 0 when nothing was changed.
 func (a *app) apply(ctx context.Context, d *operator.Desk, f changeFlags, draft func(*operator.Desk) (*operator.Draft, error)) (operator.Done, error) {
+	d.KeepEstablished(f.keep)
 	c, err := draft(d)
 	if errors.Is(err, operator.ErrUnchanged) {
 		return operator.Done{}, a.unchanged(err)
@@ -80,14 +88,14 @@ func (a *app) apply(ctx context.Context, d *operator.Desk, f changeFlags, draft 
 		return operator.Done{}, err
 	}
 	if f.dryRun {
-		if err := a.told(c.Done); err != nil {
+		if err := a.told(c.Done, nil); err != nil {
 			return operator.Done{}, err
 		}
 		return operator.Done{}, coded{errors.New("a dry run: nothing was changed"), errRefused}
 	}
 	done, err := d.Append(ctx, c)
 	if done.Revision > 0 {
-		err = errors.Join(a.told(done), err)
+		err = errors.Join(a.told(done, a.landing(ctx, d, done)), err)
 	}
 	return done, err
 }
@@ -101,10 +109,10 @@ func (a *app) unchanged(why error) error {
 	return err
 }
 
-// told says what was changed, and at which revision.
-func (a *app) told(done operator.Done) error {
+// told says what was changed, at which revision, and what that did to hosts.
+func (a *app) told(done operator.Done, on *landing) error {
 	if a.output == "json" {
-		return a.json(viewDone(done))
+		return a.json(viewDone(done, on))
 	}
 	var b strings.Builder
 	for _, c := range done.Changes {
@@ -116,6 +124,7 @@ func (a *app) told(done operator.Done) error {
 	if done.Revision > 0 {
 		fmt.Fprintf(&b, "policy %s is at revision %d\n", printable(done.Policy), done.Revision)
 	}
+	on.text(&b)
 	_, err := io.WriteString(a.stdout, b.String())
 	return err
 }

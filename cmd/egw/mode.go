@@ -24,7 +24,8 @@ func modeCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "mode WORKLOAD allow|learn|block|label", Short: "Set the mode of a workload", Args: cobra.ExactArgs(2),
 		Long: "Set the mode of a workload, over the label of its containers; label takes that back.\n" +
-			"It holds for running containers at once, without a restart.\n\n" +
+			"It holds for running containers at once, without a restart: connections that stand\n" +
+			"already and are refused now are cut, and how many is told.\n\n" +
 			"Before block, what the traffic of the last 7 days would meet is shown, and you are\n" +
 			"asked; --yes does without the question.",
 		Example: "  egw mode shop/web learn\n  egw mode shop/web block\n  egw mode shop/web label --reason 'the label says block now'",
@@ -45,6 +46,7 @@ func modeCommand(a *app) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addKeep(c)
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }
@@ -62,6 +64,7 @@ func parseMode(word string) (policy.Mode, error) {
 }
 
 func setMode(ctx context.Context, a *app, d *operator.Desk, workload string, mode policy.Mode, f changeFlags, yes bool) error {
+	d.KeepEstablished(f.keep)
 	draft, err := d.SetMode(workload, mode, f.reason)
 	if errors.Is(err, operator.ErrUnchanged) {
 		return a.unchanged(err)

@@ -36,6 +36,7 @@ func policyAddCommand(a *app, action policy.Action) *cobra.Command {
 		RunE: func(c *cobra.Command, args []string) error { return addRule(c, a, f, action, args) },
 	}
 	f.add(c)
+	f.addKeep(c)
 	c.Flags().StringVar(&f.ttl, "ttl", "", "the rule ends after a while: 90m, 2h, 7d")
 	c.Flags().StringVar(&f.owner, "owner", "", "who answers for the rule")
 	c.Flags().StringVar(&f.comment, "comment", "", "what the rule is for")
@@ -98,6 +99,7 @@ func policyRemoveCommand(a *app) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addKeep(c)
 	return c
 }
 
@@ -120,6 +122,7 @@ func policyRollbackCommand(a *app) *cobra.Command {
 		ValidArgsFunction: a.policyNames,
 	}
 	f.add(c)
+	f.addKeep(c)
 	return c
 }
 
@@ -145,6 +148,7 @@ func policyImportCommand(a *app) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addKeep(c)
 	c.Flags().StringVar(&f.owner, "owner", "", "who answers for the rules")
 	return c
 }

@@ -114,6 +114,7 @@ func proposalsApproveCommand(a *app) *cobra.Command {
 		},
 	}
 	f.add(c)
+	f.addKeep(c)
 	c.Flags().StringArrayVar(&f.only, "only", nil, "approve this rule of the proposal alone, by text or ID; can be repeated")
 	c.Flags().Uint64Var(&f.at, "at", 0, "the revision at which you saw the proposal")
 	return c

@@ -166,10 +166,11 @@ func (r *review) change(ctx context.Context, count *int, draft func() (*operator
 	}
 	if done.Revision > 0 {
 		*count++
+		on := r.landing(ctx, r.desk, done)
 		if r.output == "json" {
-			return errors.Join(r.jsonLine(viewDone(done)), err)
+			return errors.Join(r.jsonLine(viewDone(done, on)), err)
 		}
-		return errors.Join(r.told(done), err)
+		return errors.Join(r.told(done, on), err)
 	}
 	if errors.Is(err, eventlog.ErrStale) || errors.Is(err, operator.ErrRefused) || errors.Is(err, operator.ErrUnchanged) ||
 		errors.Is(err, operator.ErrNotFound) {

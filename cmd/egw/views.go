@@ -68,10 +68,12 @@ type doneView struct {
 	Revision uint64       `json:"revision"`
 	What     string       `json:"what"`
 	Changes  []changeView `json:"changes"`
+	// Connections is what that did where enforcers answered.
+	Connections *landing `json:"connections,omitempty"`
 }
 
-func viewDone(d operator.Done) doneView {
-	return doneView{d.Policy, d.Revision, d.What, viewChanges(d.Changes)}
+func viewDone(d operator.Done, on *landing) doneView {
+	return doneView{d.Policy, d.Revision, d.What, viewChanges(d.Changes), on}
 }
 
 // modeName is the word that sets the mode.
