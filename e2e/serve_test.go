@@ -74,25 +74,31 @@ func startServers(t *testing.T, f *fixture) []server {
 	for _, family := range []string{"4", "6", "dual"} {
 		for _, connected := range []bool{false, true} {
 			s := server{family: family, connected: connected, port: uint16(9000 + len(all))}
-			cmd := []string{"serve", "-family", family, "-port", fmt.Sprint(s.port)}
-			if connected {
-				cmd = append(cmd, "-connected")
-			}
-			s.c = f.docker.Run(t, docker.Spec{
-				Name: fmt.Sprintf("server-%d", s.port), Network: "dual", Cmd: cmd,
-				Labels:  map[string]string{"egress": "block", "egress.policy": "server"},
-				Publish: []string{fmt.Sprintf("%d/tcp", s.port), fmt.Sprintf("%d/udp", s.port)},
-			})
-			testutil.Eventually(t, "the server listens", func() error {
-				if s.c.Logs(t) == "" {
-					return errors.New("it has not said so")
-				}
-				return nil
-			})
+			s.run(t, f, "server")
 			all = append(all, s)
 		}
 	}
 	return all
+}
+
+// run starts the server, blocked under a policy, and waits until it listens.
+func (s *server) run(t *testing.T, f *fixture, policy string) {
+	t.Helper()
+	cmd := []string{"serve", "-family", s.family, "-port", fmt.Sprint(s.port)}
+	if s.connected {
+		cmd = append(cmd, "-connected")
+	}
+	s.c = f.docker.Run(t, docker.Spec{
+		Name: fmt.Sprintf("server-%d", s.port), Network: "dual", Cmd: cmd,
+		Labels:  map[string]string{"egress": "block", "egress.policy": policy},
+		Publish: []string{fmt.Sprintf("%d/tcp", s.port), fmt.Sprintf("%d/udp", s.port)},
+	})
+	testutil.Eventually(t, "the server listens", func() error {
+		if s.c.Logs(t) == "" {
+			return errors.New("it has not said so")
+		}
+		return nil
+	})
 }
 
 // addrs are where the server listens, on its network.

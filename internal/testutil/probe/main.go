@@ -20,12 +20,14 @@ import (
 //	dial -how NAME,... -to ADDR:PORT,... [-timeout D]
 //	loop -how NAME,... -to ADDR:PORT,... [-rounds N] [-pause D] [-stay]
 //	flood -to PREFIX [-count N] [-port N] [-rounds N] [-pause D]
+//	hold -how NAME,... -to ADDR:PORT,...
 //	serve -family 4|6|dual -port N [-connected]
 //	resolve NAME...
 //	stay
 //
-// loop tallies each combination of technique and address, flood sends datagrams
-// and waits for nothing; they print when they end, which a SIGTERM brings about. The exit code is 2 for wrong usage and 0
+// hold keeps connections in use until a signal, see hold. loop tallies each
+// combination of technique and address, flood sends datagrams and waits for
+// nothing; they print when they end, which a SIGTERM brings about. The exit code is 2 for wrong usage and 0
 // for whatever the network answered.
 func Main(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -39,7 +41,7 @@ func Main(args []string, out, errs io.Writer) int {
 
 func run(ctx context.Context, args []string, out *json.Encoder) error {
 	if len(args) == 0 {
-		return errors.New("want a verb: dial, loop, flood, serve, resolve or stay")
+		return errors.New("want a verb: dial, loop, hold, flood, serve, resolve or stay")
 	}
 	switch args[0] {
 	case "dial":
@@ -48,6 +50,12 @@ func run(ctx context.Context, args []string, out *json.Encoder) error {
 		return runLoop(ctx, args[1:], out)
 	case "flood":
 		return runFlood(ctx, args[1:], out)
+	case "hold":
+		targets, err := newTargetFlags("hold").targets(args[1:])
+		if err == nil {
+			hold(ctx, targets, out)
+		}
+		return err
 	case "serve":
 		return runServe(ctx, args[1:], out)
 	case "resolve":
@@ -80,8 +88,8 @@ func (f *targetFlags) targets(args []string) ([]Target, error) {
 	}
 	var all []Target
 	for how := range strings.SplitSeq(f.how, ",") {
-		if techniques[how] == nil {
-			return nil, fmt.Errorf("unknown technique %q", how)
+		if _, held := holdings[how]; held != (f.Name() == "hold") || !held && techniques[how] == nil {
+			return nil, fmt.Errorf("unknown technique %q of %s", how, f.Name())
 		}
 		for to := range strings.SplitSeq(f.to, ",") {
 			a, err := netip.ParseAddrPort(to)
@@ -142,11 +150,11 @@ func runServe(ctx context.Context, args []string, out *json.Encoder) error {
 
 func runResolve(ctx context.Context, names []string, out *json.Encoder) error {
 	for _, name := range names {
-		r := Result{How: "resolve", To: name, StartNs: monotonic()}
+		r := Result{How: "resolve", To: name, StartNs: Monotonic()}
 		addrs, err := (&net.Resolver{PreferGo: true}).LookupHost(ctx, name)
 		r.Addrs = addrs
 		r.fill(err)
-		r.Ns = monotonic() - r.StartNs
+		r.Ns = Monotonic() - r.StartNs
 		if err := out.Encode(r); err != nil {
 			return err
 		}

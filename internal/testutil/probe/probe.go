@@ -86,14 +86,14 @@ var errUnavailable = errors.New("unavailable")
 
 // Dial makes one attempt.
 func Dial(how string, to netip.AddrPort, timeout time.Duration) Result {
-	r := Result{How: how, To: to.String(), StartNs: monotonic()}
+	r := Result{How: how, To: to.String(), StartNs: Monotonic()}
 	do := techniques[how]
 	if do == nil {
 		r.Step, r.Error = "probe", "unknown technique"
 		return r
 	}
 	r.fill(do(to, timeout))
-	r.Ns = monotonic() - r.StartNs
+	r.Ns = Monotonic() - r.StartNs
 	return r
 }
 
@@ -112,7 +112,8 @@ func (r *Result) fill(err error) {
 	}
 }
 
-func monotonic() int64 {
+// Monotonic is the time of StartNs.
+func Monotonic() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
 	return ts.Nano()
