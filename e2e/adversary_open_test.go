@@ -7,7 +7,7 @@ const (
 	needsRaw    = "packet sockets are not judged: cap_drop NET_RAW"
 	needsAdmin  = "with NET_ADMIN the container's network is its own"
 	notJudged   = "not judged"
-	stood       = "what stood before the mode changed goes on"
+	stood       = "made before the mode changed, and no connection that is cut"
 	callers32   = "the kernel does not show 32-bit setsockopt to programs"
 	sourceRoute = "source routes given with a message are not judged"
 )
@@ -47,7 +47,5 @@ var openWays = map[string]string{
 	"admin ipip": needsAdmin, "admin gre": needsAdmin, "admin segment routing": needsAdmin,
 	"admin ipsec": needsAdmin, "admin tun": needsAdmin,
 
-	"standing stream": stood, "standing multipath": stood, "standing sendfile": stood, "standing splice": stood,
-	"standing zero copy": stood, "standing urgent": stood, "standing datagram": stood, "standing udplite": stood,
-	"standing sctp": stood, "standing raw": stood, "standing packet": stood, "standing forger": stood,
+	"standing udplite": stood, "standing sctp": stood, "standing raw": stood, "standing packet": stood, "standing forger": stood,
 }

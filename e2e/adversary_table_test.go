@@ -112,6 +112,8 @@ func layer(r adversary.Report) string {
 		return "connect"
 	case r.Refused():
 		return "sending"
+	case r.Errno == "ECONNABORTED" || r.Errno == "EPIPE" || r.Errno == "EDESTADDRREQ":
+		return "the connection was cut"
 	}
 	return "the packet"
 }

@@ -148,10 +148,12 @@ func (c *crew) compare(t *testing.T, open, closed *hostile) {
 	t.Logf("%s: %d ways work in learn, held against %s", open.name, effective, closed.name)
 }
 
-// block sets the mode of the standing policy, and returns when it is in force.
+// block sets the mode of the standing policy, and returns when it is in force
+// and what stood is cut.
 func (c *crew) block(witness *docker.Container) {
 	c.t.Helper()
-	d, err := operator.Open(c.t.Context(), c.enforcer.events(c.t), "e2e", time.Now)
+	log := c.enforcer.events(c.t)
+	d, err := operator.Open(c.t.Context(), log, "e2e", time.Now)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -168,4 +170,5 @@ func (c *crew) block(witness *docker.Container) {
 		}
 		return nil
 	})
+	applied(c.t, log)
 }
