@@ -23,12 +23,13 @@ import (
 type hub struct {
 	dir, program string
 	log          *eventlog.Log
+	state        *policy.State
 	sent         uint64
 }
 
 func newHub(t *testing.T) *hub {
 	t.Helper()
-	h := &hub{dir: t.TempDir(), program: build.Binary(t, "cmd/egw-learner")}
+	h := &hub{dir: t.TempDir(), program: build.Binary(t, "cmd/egw-learner"), state: policy.NewState()}
 	s, err := eventlog.StartServer(eventlog.ServerOptions{
 		Dir: filepath.Join(h.dir, "nats"), Listen: "127.0.0.1:0", TokenFile: filepath.Join(h.dir, "token"),
 	})
@@ -100,17 +101,16 @@ func (h *hub) write(t *testing.T, name string, dsts ...netip.Addr) {
 	}
 }
 
-// open folds the policy log, and gives what is open.
+// open folds on in the policy log, and gives what is open.
 func (h *hub) open(t *testing.T, name string) ([]policy.Proposal, error) {
 	t.Helper()
-	s := policy.NewState()
-	for e, err := range h.log.PolicyEvents(t.Context(), 0, false) {
+	for e, err := range h.log.PolicyEvents(t.Context(), h.state.Revision()+1, false) {
 		if err != nil {
 			return nil, err
 		}
-		s.Apply(e.Revision, e.Event)
+		h.state.Apply(e.Revision, e.Event)
 	}
-	return s.Proposals(name, policy.StatusOpen), nil
+	return h.state.Proposals(name, policy.StatusOpen), nil
 }
 
 // awaitSeen waits until one proposal tells of so many decisions.
