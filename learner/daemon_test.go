@@ -70,7 +70,7 @@ func TestWrongConfigurationNamesTheKey(t *testing.T) {
 		"window_days: 0.5":                    "window_days",
 		"unused_days: 100000":                 "unused_days",
 		"max_proposals: -1":                   "max_proposals",
-		"max_destinations: many":              "many",
+		"max_destinations: many":              "line 1",
 		"max_destinations_total: 99999999999": "max_destinations_total",
 	} {
 		if _, err := LoadDaemon(configFile(t, text)); err == nil || !strings.Contains(err.Error(), want) {
