@@ -88,7 +88,11 @@ func (f *targetFlags) targets(args []string) ([]Target, error) {
 	}
 	var all []Target
 	for how := range strings.SplitSeq(f.how, ",") {
-		if _, held := holdings[how]; held != (f.Name() == "hold") || !held && techniques[how] == nil {
+		known := techniques[how] != nil
+		if f.Name() == "hold" {
+			_, known = holdings[how]
+		}
+		if !known {
 			return nil, fmt.Errorf("unknown technique %q of %s", how, f.Name())
 		}
 		for to := range strings.SplitSeq(f.to, ",") {

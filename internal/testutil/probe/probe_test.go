@@ -109,7 +109,15 @@ func TestProgram(t *testing.T) {
 			t.Fatal(out.String())
 		}
 	})
-	for _, args := range [][]string{nil, {"fly"}, {"dial", "-how", "no"}, {"dial", "-to", "x"}} {
+	t.Run("every technique has its verb", func(t *testing.T) {
+		for _, how := range Techniques("") {
+			var out, errs bytes.Buffer
+			if rc := Main([]string{"dial", "-how", how, "-to", to}, &out, &errs); rc != 0 {
+				t.Errorf("dial %s: exit %d, %s", how, rc, &errs)
+			}
+		}
+	})
+	for _, args := range [][]string{nil, {"fly"}, {"hold", "-how", "tcp", "-to", to}, {"dial", "-how", "tcp_idle", "-to", to}, {"dial", "-how", "no"}, {"dial", "-to", "x"}} {
 		var out, errs bytes.Buffer
 		if rc := Main(args, &out, &errs); rc != 2 || errs.Len() == 0 {
 			t.Errorf("%v: exit %d, %q", args, rc, &errs)
