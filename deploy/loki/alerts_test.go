@@ -109,12 +109,15 @@ func TestAlertsFireWhereTheyShouldAndNowhereElse(t *testing.T) {
 	a := loki.NewAlertmanager(t)
 	// Small blocks, so that redelivered entries are counted twice at once.
 	l := loki.Start(t, loki.Options{
-		Rules: ruleset(t), Alertmanager: a.URL, Config: map[string]any{"ingester": map[string]any{"chunk_block_size": 512}},
+		Alertmanager: a.URL, Config: map[string]any{"ingester": map[string]any{"chunk_block_size": 512}},
 	})
 	s := scene.New(t)
 	want := slices.Concat(denials(s), enforcers(s), losses(s))
 	redelivered(t, s, l)
 	s.Push(l)
+	if err := l.SetRules(ruleset(t)); err != nil {
+		t.Fatal(err)
+	}
 	expect(t, l, a, append(want, "EgwCollectorSilent")...)
 
 	want = append(want, collectors(s)...)

@@ -28,14 +28,26 @@ func (s *Server) configure() error {
 	if err != nil {
 		return err
 	}
-	rules := filepath.Join(s.dir, "rules", s.tenant())
-	if err := errors.Join(os.MkdirAll(rules, 0o700), os.WriteFile(s.configPath(), text, 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(s.rulesDir(), 0o700), os.WriteFile(s.configPath(), text, 0o600)); err != nil {
 		return err
 	}
 	if s.options.Rules == "" {
 		return nil
 	}
-	return os.WriteFile(filepath.Join(rules, "rules.yaml"), []byte(s.options.Rules), 0o600)
+	return s.SetRules(s.options.Rules)
+}
+
+func (s *Server) rulesDir() string { return filepath.Join(s.dir, "rules", s.tenant()) }
+
+// SetRules replaces the rules; the ruler looks for them as often as it evaluates.
+// A query of two parts reads one after the other: rules that come when all lines
+// are there see none of them alone.
+func (s *Server) SetRules(text string) error {
+	aside := filepath.Join(s.dir, "rules.yaml") // the ruler would read half of it
+	if err := os.WriteFile(aside, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(aside, filepath.Join(s.rulesDir(), "rules.yaml"))
 }
 
 // tenant is the folder of the rules, and the tenant of the own requests.

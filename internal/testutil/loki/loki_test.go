@@ -219,6 +219,15 @@ func TestTheRulersAlertsArrive(t *testing.T) {
 	if _, ok := manager.Last("Seen", map[string]string{"severity": "critical"}); ok {
 		t.Error("an alert with other labels")
 	}
+	if err := s.SetRules(strings.Replace(rules, "Seen", "Changed", 1)); err != nil {
+		t.Fatal(err)
+	}
+	testutil.Eventually(t, "the new rules are in force", func() error {
+		if _, ok := manager.Last("Changed", nil); !ok {
+			return errors.New("no alert yet")
+		}
+		return nil
+	})
 }
 
 func TestAPortThatIsTakenIsToldFromOtherTrouble(t *testing.T) {
