@@ -215,3 +215,19 @@ func (s *Server) do(req *http.Request) ([]byte, error) {
 }
 
 func nanoseconds(t time.Time) string { return strconv.FormatInt(t.UnixNano(), 10) }
+
+// Series gives the label sets of every stream that a selector matches, with
+// entries between two times.
+func (s *Server) Series(ctx context.Context, selector string, from, to time.Time) ([]map[string]string, error) {
+	body, err := s.get(ctx, "/loki/api/v1/series", url.Values{"match[]": {selector}, "start": {nanoseconds(from)}, "end": {nanoseconds(to)}})
+	if err != nil {
+		return nil, err
+	}
+	var answer struct {
+		Data []map[string]string `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, fmt.Errorf("series of loki: %w", err)
+	}
+	return answer.Data, nil
+}
