@@ -32,6 +32,9 @@ func Run(ctx context.Context, events *eventlog.Log, cfg Config) error {
 	for _, l := range c.lines {
 		g.Go(func() error { return l.consumer.Run(ctx, l.worker.deliver) })
 	}
+	for _, d := range c.disks {
+		g.Go(func() error { return d.run(ctx) })
+	}
 	g.Go(func() error { return c.watch(ctx) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -46,6 +49,7 @@ type collector struct {
 	events  *eventlog.Log
 	metrics *metrics
 	lines   []*line
+	disks   []*diskWatch
 	closers []io.Closer
 }
 
@@ -105,6 +109,11 @@ func (c *collector) sink(t Target, m *morgue) (Sink, error) {
 	p, err := newPoster(t.name(), config, c.metrics)
 	if err != nil {
 		return nil, err
+	}
+	d := &diskWatch{poster: p, log: c.logger().With("target", t.name()), every: c.diskEvery()}
+	c.disks = append(c.disks, d)
+	if c.Telemetry != nil {
+		c.Telemetry.Check("target "+t.name()+" disk", d.check)
 	}
 	return &Loki{
 		poster: p, morgue: m, problems: m.problems, metrics: c.metrics, backoff: m.backoff,

@@ -34,7 +34,7 @@ type Config struct {
 	Telemetry *telemetry.Set `yaml:"-"`
 
 	// Of tests.
-	wait, aliveEvery time.Duration
+	wait, aliveEvery, disksEvery time.Duration
 }
 
 // DefaultConfig is what a configuration file starts from.
@@ -119,6 +119,13 @@ func (c Config) logger() *slog.Logger {
 func (c Config) takeover() (pinTTL, ackWait time.Duration) {
 	pinTTL = time.Duration(c.TakeoverSeconds * float64(time.Second))
 	return pinTTL, pinTTL * 3 / 2
+}
+
+func (c Config) diskEvery() time.Duration {
+	if c.disksEvery != 0 {
+		return c.disksEvery
+	}
+	return diskEvery
 }
 
 func (c Config) every() time.Duration {

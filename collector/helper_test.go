@@ -37,6 +37,9 @@ type fakeLoki struct {
 	counts map[int]int                             // answers by status
 	header http.Header                             // of the last request
 	most   int                                     // bytes of a body, decoded
+
+	// failures is what it says of its disk; they grow by growth at each look.
+	failures, growth int
 }
 
 // request is one push.
@@ -53,6 +56,13 @@ func newFakeLoki(t testing.TB) *fakeLoki {
 }
 
 func (f *fakeLoki) serve(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && r.URL.Path == "/metrics" {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.failures += f.growth
+		fmt.Fprintf(w, "# TYPE %[1]s counter\n%[1]s_more 1\n%[1]s %[2]d\n", diskMetric, f.failures)
+		return
+	}
 	packed, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the collector has gone

@@ -1,0 +1,68 @@
+package collector
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/egresswarden/egresswarden/internal/testutil"
+)
+
+func (f *fakeLoki) fails(growth int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failures, f.growth = f.failures+12, growth
+}
+
+// diskTold waits for what readiness says of the disk.
+func (b *bench) diskTold(full bool) {
+	b.t.Helper()
+	testutil.Eventually(b.t, fmt.Sprintf("full is %v", full), func() error {
+		if code, text := b.ready(); strings.Contains(text, "make room there now") != full || (code == http.StatusOK) == full {
+			return fmt.Errorf("readiness answers %d %s", code, text)
+		}
+		return nil
+	})
+}
+
+func TestLokisFullDiskIsToldWithItsCure(t *testing.T) {
+	b, f := newBench(t), newFakeLoki(t)
+	f.fails(0) // in former days
+	cfg := b.config(Target{URL: f.URL})
+	cfg.disksEvery = 5 * time.Millisecond
+	b.run(b.events, cfg)
+	b.diskTold(false)
+	f.fails(1)
+	b.diskTold(true)
+	if b.said.count("make room there now") == 0 {
+		t.Error("nothing was logged")
+	}
+	f.fails(0)
+	b.diskTold(false)
+}
+
+func TestALokiWhoseMetricsAreHiddenIsNotWatched(t *testing.T) {
+	b := newBench(t)
+	looked := make(chan bool, 2)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			select {
+			case looked <- true:
+			default:
+			}
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(s.Close)
+	cfg := b.config(Target{URL: s.URL})
+	cfg.disksEvery = 5 * time.Millisecond
+	b.run(b.events, cfg)
+	<-looked
+	<-looked
+	b.diskTold(false)
+}
