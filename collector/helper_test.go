@@ -157,6 +157,7 @@ type bench struct {
 	events *eventlog.Log
 	said   said
 	set    *telemetry.Set
+	dir    string
 }
 
 func newBench(t testing.TB) *bench {

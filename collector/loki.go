@@ -15,6 +15,11 @@ import (
 const (
 	batchBytes   = 1 << 20
 	batchEntries = 10_000
+	// batchSpan is how far apart in time the entries of a request are. When Loki
+	// refuses one of them it has stored the others, the newest too; what is an
+	// hour (half of its max_chunk_age) older than that would be refused when it
+	// is sent once more, although Loki has it.
+	batchSpan = 30 * time.Minute
 )
 
 // Loki is the sink of one Loki.
@@ -49,17 +54,26 @@ func (k *Loki) push(ctx context.Context, g Group) error {
 	s := stream{Loki: k, labels: g.Labels, text: g.Labels.String()}
 	defer k.problems.clear(s.text)
 	for entries := g.Entries; len(entries) > 0; {
-		n, size := 0, 0
-		for n < len(entries) && n < batchEntries && (n == 0 || size+entries[n].size() <= batchBytes) {
-			size += entries[n].size()
-			n++
-		}
+		n := firstBatch(entries)
 		if err := s.send(ctx, entries[:n]); err != nil {
 			return err
 		}
 		entries = entries[n:]
 	}
 	return nil
+}
+
+// firstBatch is how many of the entries make the first request.
+func firstBatch(entries []Entry) int {
+	n, size := 0, 0
+	for n < len(entries) && n < batchEntries {
+		e := &entries[n]
+		if size += e.size(); n > 0 && (size > batchBytes || e.TimeNs-entries[0].TimeNs > int64(batchSpan)) {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // stream is what goes to Loki under one label set.

@@ -167,3 +167,24 @@ func TestControlEntriesStandForNoDecision(t *testing.T) {
 		}
 	}
 }
+
+func TestARequestIsBoundedInBytesEntriesAndTime(t *testing.T) {
+	small := Entry{Line: "x"}
+	for name, c := range map[string]struct {
+		entry func(n int) Entry
+		most  int
+	}{
+		"entries": {func(int) Entry { return small }, batchEntries},
+		"bytes":   {func(int) Entry { return Entry{Line: strings.Repeat("x", 1000)} }, batchBytes / (1000 + entryBytes)},
+		"time":    {func(n int) Entry { return Entry{TimeNs: int64(n) * int64(time.Minute)} }, 31},
+		"one":     {func(int) Entry { return Entry{Line: strings.Repeat("x", 2*batchBytes)} }, 1},
+	} {
+		var entries []Entry
+		for n := range c.most + 10 {
+			entries = append(entries, c.entry(n))
+		}
+		if got := firstBatch(entries); got != c.most {
+			t.Errorf("%s: a request has %d entries, want %d", name, got, c.most)
+		}
+	}
+}
