@@ -164,7 +164,7 @@ func TestALargeMessageIsDeliveredInParts(t *testing.T) {
 		e.Comm = strings.Repeat("x", 1000)
 		data = schemas.AppendBatched(data, e)
 	}
-	if len(data) < 2*roundBytes {
+	if len(data) < 2*partBytes {
 		t.Fatal("not large enough")
 	}
 	// More than a message of the event log has: straight into the decoder.
@@ -174,7 +174,7 @@ func TestALargeMessageIsDeliveredInParts(t *testing.T) {
 	if err := w.deliver(t.Context(), []eventlog.Message{{Stream: schemas.StreamFlows, Sequence: 1, Data: data}}); err != nil {
 		t.Fatal(err)
 	}
-	if sink.n != n || sink.rounds < 2 || sink.most > roundBytes+1<<20 {
+	if sink.n != n || sink.rounds < 2 || sink.most > partBytes+1<<20 {
 		t.Errorf("%d events in %d rounds of at most %d bytes", sink.n, sink.rounds, sink.most)
 	}
 }

@@ -20,52 +20,55 @@ const wholeBytes = 512 << 10
 // taker takes an event's entry; its error ends the decoding.
 type taker func(Labels, Entry) error
 
+// decoder makes entries of messages; what it needs it uses again.
+type decoder struct {
+	message eventlog.Message
+	flow    schemas.Flow
+	index   int
+	line    []byte
+	labels  []Labels
+	entries []Entry
+}
+
 // decode gives the entries of a message. ErrUnreadable: it gave none.
-func decode(m eventlog.Message, take taker) error {
+func (d *decoder) decode(m eventlog.Message, take taker) error {
 	switch m.Stream {
 	case schemas.StreamFlows:
-		return decodeFlows(m, take)
+		return d.decodeFlows(m, take)
 	case schemas.StreamHosts:
 		return decodeHost(m, take)
 	}
 	return decodePolicy(m, take)
 }
 
-func decodeFlows(m eventlog.Message, take taker) error {
-	d := flowDecoder{message: m}
+func (d *decoder) decodeFlows(m eventlog.Message, take taker) error {
+	d.message, d.index = m, 0
 	if len(m.Data) > wholeBytes {
 		if err := schemas.EachFlow(m.Data, &d.flow, func() error { return nil }); err != nil {
 			return fmt.Errorf("%w: %w", errUnreadable, err)
 		}
 		return schemas.EachFlow(m.Data, &d.flow, func() error { return take(d.next()) })
 	}
-	var labels []Labels
-	var entries []Entry
+	clear(d.entries) // their texts
+	d.labels, d.entries = d.labels[:0], d.entries[:0]
 	err := schemas.EachFlow(m.Data, &d.flow, func() error {
 		l, e := d.next()
-		labels, entries = append(labels, l), append(entries, e)
+		d.labels, d.entries = append(d.labels, l), append(d.entries, e)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	for i := range entries {
-		if err := take(labels[i], entries[i]); err != nil {
+	for i := range d.entries {
+		if err := take(d.labels[i], d.entries[i]); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// flowDecoder makes entries of the flows of a message.
-type flowDecoder struct {
-	message eventlog.Message
-	flow    schemas.Flow
-	index   int
-	line    []byte
-}
-
-func (d *flowDecoder) next() (Labels, Entry) {
+// next is the entry of the flow that was read.
+func (d *decoder) next() (Labels, Entry) {
 	f := &d.flow
 	d.line = schemas.AppendLine(d.line[:0], f)
 	e := Entry{

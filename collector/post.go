@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -29,7 +30,12 @@ type poster struct {
 	buffers sync.Pool
 }
 
-type buffers struct{ plain, packed []byte }
+// buffers are used again: a request is larger than all else of an event.
+type buffers struct {
+	plain, packed []byte
+	entries       []push.Entry
+	metadata      []push.LabelAdapter
+}
 
 func newPoster(target string, c loki.Config, m *metrics) (*poster, error) {
 	client, err := config.NewClientFromConfig(c.Client, "egw-collector",
@@ -85,8 +91,9 @@ func (p *poster) do(r *http.Request) answer {
 
 // encode makes the body: a push request of one stream, snappy.
 func (b *buffers) encode(labels string, entries []Entry) ([]byte, error) {
-	stream := push.Stream{Labels: labels, Entries: make([]push.Entry, len(entries))}
-	metadata := make([]push.LabelAdapter, 0, 2*len(entries))
+	defer b.forget()
+	metadata := slices.Grow(b.metadata[:0], 2*len(entries)) // no later growth: entries point into it
+	b.entries = b.entries[:0]
 	for i := range entries {
 		e := &entries[i]
 		first := len(metadata)
@@ -96,19 +103,24 @@ func (b *buffers) encode(labels string, entries []Entry) ([]byte, error) {
 		if e.EventID != "" {
 			metadata = append(metadata, push.LabelAdapter{Name: "event_id", Value: e.EventID})
 		}
-		stream.Entries[i] = push.Entry{
+		b.entries = append(b.entries, push.Entry{
 			Timestamp: time.Unix(0, e.TimeNs), Line: e.Line, StructuredMetadata: metadata[first:len(metadata):len(metadata)],
-		}
+		})
 	}
-	request := push.PushRequest{Streams: []push.Stream{stream}}
+	b.metadata = metadata
+	request := push.PushRequest{Streams: []push.Stream{{Labels: labels, Entries: b.entries}}}
 	size := request.Size()
-	if cap(b.plain) < size {
-		b.plain = make([]byte, size)
-	}
+	b.plain = slices.Grow(b.plain[:0], size)
 	n, err := request.MarshalToSizedBuffer(b.plain[:size])
 	if err != nil {
 		return nil, fmt.Errorf("encode push request: %w", err)
 	}
 	b.packed = snappy.Encode(b.packed[:cap(b.packed)], b.plain[size-n:size])
 	return b.packed, nil
+}
+
+// forget lets go of the texts.
+func (b *buffers) forget() {
+	clear(b.entries)
+	clear(b.metadata)
 }

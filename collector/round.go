@@ -1,17 +1,20 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/egresswarden/egresswarden/eventlog"
 )
 
-// roundBytes is how much of decoded events is in memory at once; more than that
-// of one round of messages goes to the sink in parts.
-const roundBytes = 8 << 20
+// partBytes is how much of decoded events goes to the sink at once. While it is
+// on its way the next part is decoded, and no more: three parts are in memory.
+const partBytes = 4 << 20
 
 // lateAfter makes a denial a late one: rules that look back from now over some
 // minutes do not see it any more.
@@ -24,6 +27,12 @@ type worker struct {
 	morgue         *morgue
 	metrics        *metrics
 
+	decoder decoder
+	part    part
+}
+
+// part is the entries that are being gathered.
+type part struct {
 	groups map[Labels]*Group
 	order  []*Group
 	bytes  int
@@ -31,14 +40,45 @@ type worker struct {
 
 // deliver is what eventlog calls with each round of messages.
 func (w *worker) deliver(ctx context.Context, messages []eventlog.Message) error {
-	w.reset()
+	g, ctx := errgroup.WithContext(ctx)
+	parts := make(chan []Group)
+	g.Go(func() error {
+		for part := range parts {
+			if err := w.sink.Deliver(ctx, part); err != nil {
+				return err
+			}
+			w.tell(part)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer close(parts)
+		return w.gather(ctx, messages, parts)
+	})
+	return g.Wait()
+}
+
+// gather decodes messages and hands the entries on, part by part.
+func (w *worker) gather(ctx context.Context, messages []eventlog.Message, parts chan<- []Group) error {
+	w.part = part{groups: map[Labels]*Group{}}
+	flush := func() error {
+		if len(w.part.order) == 0 {
+			return nil
+		}
+		select {
+		case parts <- w.part.sorted():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		w.part = part{groups: map[Labels]*Group{}}
+		return nil
+	}
 	for _, m := range messages {
-		err := decode(m, func(l Labels, e Entry) error {
-			w.add(l, e)
-			if w.bytes < roundBytes {
+		err := w.decoder.decode(m, func(l Labels, e Entry) error {
+			if w.part.add(l, e); w.part.bytes < partBytes {
 				return nil
 			}
-			return w.flush(ctx)
+			return flush()
 		})
 		if errors.Is(err, errUnreadable) {
 			err = w.morgue.park(ctx, eventlog.DeadLetter{
@@ -50,47 +90,30 @@ func (w *worker) deliver(ctx context.Context, messages []eventlog.Message) error
 			return err
 		}
 	}
-	return w.flush(ctx)
+	return flush()
 }
 
-func (w *worker) reset() {
-	w.groups, w.order, w.bytes = map[Labels]*Group{}, nil, 0
-}
-
-func (w *worker) add(l Labels, e Entry) {
-	g := w.groups[l]
+func (p *part) add(l Labels, e Entry) {
+	g := p.groups[l]
 	if g == nil {
 		g = &Group{Labels: l}
-		w.groups[l], w.order = g, append(w.order, g)
+		p.groups[l], p.order = g, append(p.order, g)
 	}
 	g.Entries = append(g.Entries, e)
-	w.bytes += e.size()
+	p.bytes += e.size()
 }
 
-// flush gives what has been gathered to the sink.
-func (w *worker) flush(ctx context.Context) error {
-	round := make([]Group, 0, len(w.order))
-	for _, g := range w.order {
-		slices.SortStableFunc(g.Entries, func(a, b Entry) int {
-			switch {
-			case a.TimeNs < b.TimeNs:
-				return -1
-			case a.TimeNs > b.TimeNs:
-				return 1
-			}
-			return 0
-		})
-		round = append(round, *g)
+// sorted gives the groups, each sorted by time.
+func (p *part) sorted() []Group {
+	groups := make([]Group, 0, len(p.order))
+	for _, g := range p.order {
+		byTime := func(a, b Entry) int { return cmp.Compare(a.TimeNs, b.TimeNs) }
+		if !slices.IsSortedFunc(g.Entries, byTime) {
+			slices.SortStableFunc(g.Entries, byTime)
+		}
+		groups = append(groups, *g)
 	}
-	if len(round) == 0 {
-		return nil
-	}
-	if err := w.sink.Deliver(ctx, round); err != nil {
-		return err
-	}
-	w.tell(round)
-	w.reset()
-	return nil
+	return groups
 }
 
 // tell counts what was delivered.

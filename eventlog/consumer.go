@@ -17,7 +17,7 @@ const (
 
 	heldMessages  = 128
 	heldBytes     = 16 << 20
-	roundBytes    = 2 << 20
+	roundBytes    = 4 << 20
 	roundSpan     = 30 * time.Minute
 	linger        = 50 * time.Millisecond
 	settleEvery   = 20 * time.Millisecond
