@@ -173,25 +173,26 @@ func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error)
 // that what runs is known; and lists once more for what started meanwhile.
 func (e *Enforcer) attach(ctx context.Context, w *watcher) error {
 	fresh := !e.gate.Attached()
-	if fresh {
-		e.syncOnce(ctx, w)
-	}
+	answers := fresh && e.syncOnce(ctx, w)
 	if err := e.gate.Attach(); err != nil {
 		return fmt.Errorf("attach gate: %w", err)
 	}
 	e.log.Info("gate attached", "fresh", fresh)
-	if fresh {
+	// At boot Docker may wait for this process: it is not asked twice.
+	if answers {
 		e.syncOnce(ctx, w)
 	}
 	return nil
 }
 
-// syncOnce takes what Docker tells within a few seconds; without Docker the
-// snapshot stands.
-func (e *Enforcer) syncOnce(ctx context.Context, w *watcher) {
+// syncOnce takes what Docker tells within a few seconds; without Docker, which
+// is false, the snapshot stands.
+func (e *Enforcer) syncOnce(ctx context.Context, w *watcher) bool {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if err := w.resync(ctx); err != nil {
+	err := w.resync(ctx)
+	if err != nil {
 		e.log.Warn("docker does not answer, the snapshot is enforced", "err", err)
 	}
+	return err == nil
 }
