@@ -15,8 +15,8 @@ import (
 const (
 	// suiteTimeout bounds a test binary, machineTimeout a machine: qemu
 	// computes every instruction, some ten times slower than the processor.
-	suiteTimeout   = 25 * time.Minute
-	machineTimeout = time.Hour
+	suiteTimeout   = 40 * time.Minute
+	machineTimeout = 90 * time.Minute
 
 	// commandLine is the kernel's. The units are those of a system on a disk.
 	commandLine = "console=ttyS0 quiet panic=-1 rdinit=/init systemd.wants=vmtest-sink.service systemd.wants=vmtest.service"
@@ -83,10 +83,11 @@ func (r *Report) follow(qemu *exec.Cmd, out io.Writer, name string) error {
 	err = r.Read(words, out, name)
 	var exit *exec.ExitError
 	if end := qemu.Wait(); end != nil && !errors.As(end, &exit) {
-		err = errors.Join(err, end)
+		return errors.Join(err, end)
 	} else if end != nil {
 		r.problem("qemu: %v", end)
 	}
+	r.Processor = qemu.ProcessState.UserTime() + qemu.ProcessState.SystemTime()
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Words by which the guest tells the host where it is.
@@ -28,6 +29,8 @@ type Report struct {
 	Passed, Skipped, Failed int
 	// Problems are why the run is no success.
 	Problems []string
+	// Processor is the time that the machine computed, by all its processors.
+	Processor time.Duration
 
 	suite   string
 	results int // of the suite

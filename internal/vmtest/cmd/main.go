@@ -94,8 +94,8 @@ func each(ctx context.Context, series []string, run func(vmtest.Kernel) (*vmtest
 		for _, p := range r.Problems {
 			fmt.Println(s, "PROBLEM", p)
 		}
-		fmt.Printf("%s RESULT kernel %s: %d passed, %d skipped, %d failed, %d problems, %s\n", s, k.Release,
-			r.Passed, r.Skipped, r.Failed, len(r.Problems), time.Since(start).Round(time.Second))
+		fmt.Printf("%s RESULT kernel %s: %d passed, %d skipped, %d failed, %d problems, %s (%s of processors)\n", s, k.Release,
+			r.Passed, r.Skipped, r.Failed, len(r.Problems), time.Since(start).Round(time.Second), r.Processor.Round(time.Second))
 		if len(r.Problems) > 0 {
 			failed = append(failed, s)
 		}

@@ -3,7 +3,6 @@
 package system
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -40,13 +39,7 @@ func TestFirstLearnAndBlockByLabels(t *testing.T) {
 	sh(t, "docker run -d --name guarded --restart always --label egress=block probe stay")
 	isRefused(t, "guarded", other)
 	flows(t, flow{"deny", "guarded", "203.0.113.20", 443})
-	testutil.Eventually(t, "the allow-list of guarded", func() error {
-		r, err := dial("guarded", "tcp", good)
-		if err == nil && !r.OK {
-			err = errors.New(r.String())
-		}
-		return err
-	})
+	testutil.Eventually(t, "the allow-list of guarded", func() error { return reach("guarded", good) })
 	scope := sh(t, "cat /proc/$(docker inspect -f '{{.State.Pid}}' guarded)/cgroup")
 	if !strings.HasPrefix(scope, "0::/system.slice/docker-") || !strings.HasSuffix(scope, ".scope") {
 		t.Errorf("the container's cgroup is %q, not systemd's", scope)
@@ -56,19 +49,12 @@ func TestFirstLearnAndBlockByLabels(t *testing.T) {
 func TestFirstBlockWhatWasLearned(t *testing.T) {
 	sh(t, "egw policy allow shop 203.0.113.10 tcp/443")
 	sh(t, "egw mode shop block --yes")
-	testutil.Eventually(t, "mode block of shop", func() error {
-		r, err := dial("shop", "tcp", other)
-		if err == nil && !r.Denied() {
-			err = errors.New(r.String())
-		}
-		return err
-	})
-	isRefused(t, "shop", other)
+	testutil.Eventually(t, "mode block of shop", func() error { return meetRefusal("shop", other) })
 	reaches(t, "shop", good)
 }
 
 func TestFirstRestartsOfTheEnforcerOpenNothing(t *testing.T) {
-	sh(t, "docker run -d --name restless --label egress=block probe loop -how tcp,udp_connected,udp_sendto -pause 10ms -to %s", other)
+	sh(t, "docker run -d --name restless --label egress=block probe loop -how %s -pause 10ms -to %s", sends, other)
 	before := arrived(t)
 	for _, how := range []string{
 		"systemctl restart egw-enforcer",
@@ -91,7 +77,7 @@ func TestFirstRestartsOfTheEnforcerOpenNothing(t *testing.T) {
 }
 
 func TestFirstRestartOfDockerOpensNothing(t *testing.T) {
-	sh(t, "docker run -d --name always --restart always --label egress=block probe loop -how tcp,udp_connected,udp_sendto -pause 10ms -to %s", other)
+	sh(t, "docker run -d --name always --restart always --label egress=block probe loop -how %s -pause 10ms -to %s", sends, other)
 	sh(t, "docker run -d --name free --restart always probe loop -how tcp -pause 100ms -to %s", good)
 	before := arrived(t)
 	sh(t, "systemctl restart docker")
