@@ -54,8 +54,8 @@ func TestMetricsAreWhatTheKernelCounts(t *testing.T) {
 		}
 	}
 	want := []string{
-		`egw_enforcer_decisions_total{verdict="allow"} 0`, `egw_enforcer_decisions_total{verdict="deny"} 100`,
-		`egw_enforcer_decisions_total{verdict="would_deny"} 200`, `egw_enforcer_overflow_decisions_total{verdict="deny"} 0`,
+		`egw_enforcer_decisions_total{verdict="allow"} 0`, `egw_enforcer_decisions_total{verdict="deny"} 102`,
+		`egw_enforcer_decisions_total{verdict="would_deny"} 204`, `egw_enforcer_overflow_decisions_total{verdict="deny"} 0`,
 		`egw_enforcer_containers{mode="block"} 2`, `egw_enforcer_containers{mode="learn"} 1`, `egw_enforcer_containers_mislabelled 1`,
 		`egw_enforcer_workloads{mode="allow"} 0`, `egw_enforcer_workloads{mode="block"} 2`,
 		"egw_enforcer_enforcing 1", "egw_enforcer_docker_connected 0", "egw_enforcer_eventlog_connected 1", `egw_enforcer_problems{problem="docker"} 1`,
