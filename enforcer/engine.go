@@ -16,8 +16,12 @@ import (
 type description struct {
 	ID, Name, Image string
 	Labels          map[string]string
-	Running         bool
-	Detail          *detail
+	// ImageLabels are those of Labels' that the image has; ImageUnknown says that
+	// nobody asked yet.
+	ImageLabels  map[string]string
+	ImageUnknown bool
+	Running      bool
+	Detail       *detail
 }
 
 // detail is what only an inspection tells.
@@ -43,6 +47,8 @@ type engine interface {
 	Watch(ctx context.Context) (<-chan change, <-chan error)
 	List(ctx context.Context) ([]description, error)
 	Inspect(ctx context.Context, id string) (description, error)
+	// ImageLabels are the labels of an image, by name or ID.
+	ImageLabels(ctx context.Context, image string) (map[string]string, error)
 	Close() error
 }
 
@@ -95,7 +101,7 @@ func (d dockerEngine) Watch(ctx context.Context) (<-chan change, <-chan error) {
 func changeOf(m events.Message) change {
 	c := change{Action: string(m.Action)}
 	c.ID, c.Name, c.Image = m.Actor.ID, m.Actor.Attributes["name"], m.Actor.Attributes["image"]
-	c.Labels = m.Actor.Attributes
+	c.Labels, c.ImageUnknown = m.Actor.Attributes, true
 	c.Running = m.Action == events.ActionStart
 	return c
 }
@@ -108,7 +114,7 @@ func (d dockerEngine) List(ctx context.Context) ([]description, error) {
 	out := make([]description, 0, len(list))
 	for _, s := range list {
 		out = append(out, description{
-			ID: s.ID, Name: firstName(s.Names), Image: s.Image, Labels: s.Labels, Running: s.State == "running" || s.State == "paused" || s.State == "restarting",
+			ID: s.ID, Name: firstName(s.Names), Image: s.Image, Labels: s.Labels, ImageUnknown: true, Running: s.State == "running" || s.State == "paused" || s.State == "restarting",
 		})
 	}
 	return out, nil
@@ -134,6 +140,9 @@ func (d dockerEngine) Inspect(ctx context.Context, id string) (description, erro
 	if c.Config != nil {
 		out.Labels, out.Image = c.Config.Labels, c.Config.Image
 	}
+	if out.ImageLabels, err = d.ImageLabels(ctx, c.Image); err != nil {
+		out.ImageUnknown = true
+	}
 	if c.State != nil {
 		out.Running, out.Detail.Pid = c.State.Running, c.State.Pid
 	}
@@ -145,6 +154,17 @@ func (d dockerEngine) Inspect(ctx context.Context, id string) (description, erro
 		out.Detail.DockerSock = out.Detail.DockerSock || strings.HasSuffix(m.Source, "docker.sock")
 	}
 	return out, nil
+}
+
+func (d dockerEngine) ImageLabels(ctx context.Context, image string) (map[string]string, error) {
+	i, err := d.ImageInspect(ctx, image)
+	if err != nil {
+		return nil, fmt.Errorf("inspect image %s: %w", image, err)
+	}
+	if i.Config == nil {
+		return nil, nil
+	}
+	return i.Config.Labels, nil
 }
 
 func short(id string) string {

@@ -160,6 +160,8 @@ type fakeEngine struct {
 	watches int
 	// busy, if set, is what an inspection waits for.
 	busy func()
+	// images are the labels of images, by name.
+	images map[string]map[string]string
 }
 
 func newFakeEngine() *fakeEngine {
@@ -192,6 +194,16 @@ func (f *fakeEngine) Inspect(_ context.Context, id string) (description, error) 
 		}
 	}
 	return description{}, errors.New("no such container")
+}
+
+func (f *fakeEngine) ImageLabels(_ context.Context, image string) (map[string]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	labels, ok := f.images[image]
+	if !ok {
+		return nil, errors.New("no such image")
+	}
+	return labels, nil
 }
 
 func (f *fakeEngine) Close() error { return nil }

@@ -30,9 +30,34 @@ type wish struct {
 	Raw    bool
 }
 
-// parseLabels reads the egress labels. What is not understood (an unknown
-// value, key or spelling) makes the mode block, and is the error.
-func parseLabels(labels map[string]string, def policy.Mode) (wish, error) {
+// parseLabels reads the egress labels of a container. Those that are its
+// image's can make it stricter, and nothing else: whoever built the image has no
+// say in what may leave this host.
+func parseLabels(labels, image map[string]string, def policy.Mode) (wish, error) {
+	own, inherited := apart(labels, image)
+	w, err := readLabels(own, def)
+	v, err2 := readLabels(inherited, policy.ModeAllow)
+	w.Mode, w.NoDNS = max(w.Mode, v.Mode), w.NoDNS || v.NoDNS
+	return w, errors.Join(err, err2)
+}
+
+// apart splits a container's labels into its own and those of its image. Docker
+// tells no difference: one that says what the image says is the image's.
+func apart(labels, image map[string]string) (own, inherited map[string]string) {
+	own, inherited = map[string]string{}, map[string]string{}
+	for key, value := range labels {
+		if v, ok := image[key]; ok && v == value {
+			inherited[key] = value
+		} else {
+			own[key] = value
+		}
+	}
+	return own, inherited
+}
+
+// readLabels reads egress labels. What is not understood (an unknown value, key
+// or spelling) makes the mode block, and is the error.
+func readLabels(labels map[string]string, def policy.Mode) (wish, error) {
 	w := wish{Mode: def}
 	var errs []error
 	for _, key := range egressKeys(labels) {
@@ -105,13 +130,40 @@ func checkWorkload(name string) error {
 
 // labelledWorkload is stable across re-creation: the label, else compose's
 // project and service. It is empty where the container's first name has to do.
-func labelledWorkload(w wish, labels map[string]string) string {
+// An image's own labels name no workload, whose policy it would take. Compose
+// writes its names into the images that it builds, too, but numbers containers
+// alone.
+func labelledWorkload(w wish, labels, image map[string]string) string {
 	if w.Policy != "" {
 		return w.Policy
 	}
-	project, service := labels["com.docker.compose.project"], labels["com.docker.compose.service"]
+	own, _ := apart(labels, image)
+	if own[composeNumber] != "" {
+		own = labels
+	}
+	project, service := own["com.docker.compose.project"], own["com.docker.compose.service"]
 	if project != "" && service != "" && checkWorkload(project+"/"+service) == nil {
 		return project + "/" + service
 	}
 	return ""
+}
+
+const composeNumber = "com.docker.compose.container-number"
+
+// imageMatters tells whether a container's labels mean something else if they
+// are its image's.
+func imageMatters(labels map[string]string, def policy.Mode) bool {
+	own, _ := parseLabels(labels, nil, def)
+	inherited, _ := parseLabels(labels, labels, def)
+	return own != inherited || labelledWorkload(own, labels, nil) != labelledWorkload(inherited, labels, labels)
+}
+
+// modeLabelled tells whether a label gave the mode, and not the default.
+func modeLabelled(labels, image map[string]string, def policy.Mode) bool {
+	own, inherited := apart(labels, image)
+	if _, ok := own[labelMode]; ok {
+		return true
+	}
+	m, err := policy.ParseMode(inherited[labelMode])
+	return err == nil && m > def
 }

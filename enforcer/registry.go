@@ -163,18 +163,8 @@ func (r *registry) Put(d description) error {
 	if err != nil {
 		return err
 	}
-	wish, problem := parseLabels(d.Labels, r.DefaultMode)
 	c.Name, c.Image, c.Running, c.missing = d.Name, d.Image, d.Running, time.Time{}
-	// A new name of the container is no new workload: it would take the policy
-	// and an operator's mode off.
-	if own := labelledWorkload(wish, d.Labels); own != "" {
-		c.Workload = own
-	} else if c.Workload == "" {
-		c.Workload = d.Name
-	}
-	c.Label, c.NoDNS, c.Raw = wish.Mode, wish.NoDNS, wish.Raw
-	_, c.Labelled = d.Labels[labelMode]
-	r.noteProblem(c, problem)
+	r.read(c, d)
 	if d.Detail != nil {
 		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail, c.Raw), true
 	}
@@ -183,6 +173,29 @@ func (r *registry) Put(d description) error {
 		return nil
 	}
 	return r.apply(c)
+}
+
+// read takes what a container's labels ask for. Where its image's labels are not
+// known, what was read before stands, and without that all are the image's.
+func (r *registry) read(c *Container, d description) {
+	image := d.ImageLabels
+	if d.ImageUnknown && imageMatters(d.Labels, r.DefaultMode) {
+		if c.Workload != "" {
+			return
+		}
+		image = d.Labels
+	}
+	wish, problem := parseLabels(d.Labels, image, r.DefaultMode)
+	// A new name of the container is no new workload: it would take the policy
+	// and an operator's mode off.
+	if own := labelledWorkload(wish, d.Labels, image); own != "" {
+		c.Workload = own
+	} else if c.Workload == "" {
+		c.Workload = d.Name
+	}
+	c.Label, c.NoDNS, c.Raw = wish.Mode, wish.NoDNS, wish.Raw
+	c.Labelled = modeLabelled(d.Labels, image, r.DefaultMode)
+	r.noteProblem(c, problem)
 }
 
 // container finds or adds, with an index of its own.

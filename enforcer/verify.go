@@ -143,6 +143,6 @@ func Uncovered(ctx context.Context, api *client.Client, id string) ([]string, er
 	if err != nil {
 		return nil, err
 	}
-	wish, _ := parseLabels(d.Labels, policy.ModeBlock)
+	wish, _ := parseLabels(d.Labels, d.ImageLabels, policy.ModeBlock)
 	return uncovered(*d.Detail, wish.Raw), nil
 }

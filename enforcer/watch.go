@@ -103,7 +103,7 @@ func (w *watcher) takeAll(ctx context.Context, changes <-chan change, failed <-c
 			if !ok {
 				return errors.New("docker's event stream ended")
 			}
-			w.take(c, ask)
+			w.take(ctx, c, ask)
 		case err := <-failed:
 			return err
 		}
@@ -132,7 +132,7 @@ func (w *watcher) compare(ctx context.Context, up func()) error {
 }
 
 // take handles one event. What fails is mended by the next comparison.
-func (w *watcher) take(c change, ask func(id string)) {
+func (w *watcher) take(ctx context.Context, c change, ask func(id string)) {
 	log := w.log.With("container", c.Name, "container_id", short(c.ID))
 	log.Debug("docker event", "action", c.Action)
 	switch c.Action {
@@ -142,11 +142,33 @@ func (w *watcher) take(c change, ask func(id string)) {
 		}
 		return
 	case "create":
-		// The event has the labels: no question to Docker stands between the
-		// creation and the gate.
+		// The event has the labels: no question about the container, which Docker
+		// is about to start, stands between the creation and the gate.
+		w.askImage(ctx, log, &c.description)
 		w.put(log, c.description)
 	}
 	ask(c.ID)
+}
+
+// imageWait bounds the one question that stands between a creation and the
+// gate. Without an answer the labels are taken for the image's, until Docker
+// tells all of the container.
+const imageWait = time.Second
+
+// askImage asks for the labels of a new container's image, where it matters
+// whose they are.
+func (w *watcher) askImage(ctx context.Context, log *slog.Logger, d *description) {
+	if !imageMatters(d.Labels, w.registry.DefaultMode) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, imageWait)
+	defer cancel()
+	labels, err := w.engine.ImageLabels(ctx, d.Image)
+	if err != nil {
+		log.Warn("the labels of the image are not known, they are taken for its own", "err", err)
+		return
+	}
+	d.ImageLabels, d.ImageUnknown = labels, false
 }
 
 func (w *watcher) put(log *slog.Logger, d description) {

@@ -25,9 +25,35 @@ func newTestWatcher(t *testing.T, f *fakeEngine, k *fakeKernel) (*watcher, *reco
 func TestCreateEventIsEnoughToBeKnown(t *testing.T) {
 	f, k := newFakeEngine(), newFakeKernel()
 	w, _ := newTestWatcher(t, f, k)
-	w.take(change{Action: "create", description: labelled("a", "block")}, func(string) {})
+	w.take(t.Context(), change{Action: "create", description: labelled("a", "block")}, func(string) {})
 	if s, _ := k.table("a"); k.containers["a"] == 0 || s.Mode != policy.ModeBlock {
 		t.Errorf("the container is not known after its creation: index %d, mode %s", k.containers["a"], s.Mode)
+	}
+}
+
+func TestANewContainersImageIsAskedWhereItMatters(t *testing.T) {
+	f, k := newFakeEngine(), newFakeKernel()
+	w, _ := newTestWatcher(t, f, k)
+	w.registry.DefaultMode = policy.ModeBlock
+	f.images = map[string]map[string]string{"plain": nil, "open": {"egress": "allow"}}
+	create := func(id, image string) policy.Mode {
+		d := labelled(id, "allow")
+		d.Image, d.ImageUnknown = image, true
+		w.take(t.Context(), change{Action: "create", description: d}, func(string) {})
+		s, _ := k.table(id)
+		return s.Mode
+	}
+	for image, want := range map[string]policy.Mode{"plain": policy.ModeAllow, "open": policy.ModeBlock, "gone": policy.ModeBlock} {
+		if got := create(image, image); got != want {
+			t.Errorf("egress=allow with the image %s: %s, want %s", image, got, want)
+		}
+	}
+	// What was known stands when nobody can tell any more.
+	d := labelled("plain", "allow")
+	d.ImageUnknown = true
+	put(t, w.registry, d)
+	if s, _ := k.table("plain"); s.Mode != policy.ModeAllow {
+		t.Errorf("with the image gone: %s, want allow", s.Mode)
 	}
 }
 
