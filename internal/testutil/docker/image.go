@@ -16,13 +16,30 @@ const Image = "egwprobe:latest"
 
 func (d *Daemon) loadImage(t testing.TB) error {
 	t.Helper()
+	return d.importImage(t, Image)
+}
+
+// LabelledImage makes an image with labels of its own, each as key=value.
+func (d *Daemon) LabelledImage(t testing.TB, name string, labels ...string) {
+	t.Helper()
+	changes := make([]string, len(labels))
+	for i, l := range labels {
+		changes[i] = "LABEL " + l
+	}
+	if err := d.importImage(t, name, changes...); err != nil {
+		t.Fatalf("load image %s: %v", name, err)
+	}
+}
+
+func (d *Daemon) importImage(t testing.TB, name string, changes ...string) error {
+	t.Helper()
 	root, err := probeRoot(build.Binary(t, "internal/testutil/probe/cmd"))
 	if err != nil {
 		return err
 	}
 	out, err := d.Client.ImageImport(t.Context(),
-		image.ImportSource{Source: root, SourceName: "-"}, Image,
-		image.ImportOptions{Changes: []string{`ENTRYPOINT ["/probe"]`}})
+		image.ImportSource{Source: root, SourceName: "-"}, name,
+		image.ImportOptions{Changes: append(changes, `ENTRYPOINT ["/probe"]`)})
 	if err != nil {
 		return err
 	}
