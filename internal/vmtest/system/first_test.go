@@ -82,9 +82,7 @@ func TestFirstRestartOfDockerOpensNothing(t *testing.T) {
 	before := arrived(t)
 	sh(t, "systemctl restart docker")
 	for _, name := range []string{"always", "free", "guarded"} {
-		if got := sh(t, "docker inspect -f '{{.State.Running}}' %s", name); got != "true" {
-			t.Errorf("after docker's restart %s runs: %s", name, got)
-		}
+		running(t, name)
 	}
 	isRefused(t, "guarded", other)
 	reaches(t, "guarded", good)

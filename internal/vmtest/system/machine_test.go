@@ -98,9 +98,23 @@ func arrived(t *testing.T) string {
 	return sh(t, `iptables -w -nvxL INPUT | awk '$9 == "203.0.113.20" {print $1}'`)
 }
 
+// running waits until the container runs: Docker is ready before those are that
+// it starts by itself.
+func running(t *testing.T, name string) {
+	t.Helper()
+	testutil.Eventually(t, name+" runs", func() error {
+		got, err := try("docker inspect -f '{{.State.Running}}' %s", name)
+		if err == nil && got != "true" {
+			err = fmt.Errorf("%s runs: %s", name, got)
+		}
+		return err
+	})
+}
+
 // tally stops a container that loops and returns what it counted.
 func tally(t *testing.T, name string) []probe.Tally {
 	t.Helper()
+	running(t, name)
 	since := sh(t, "docker inspect -f '{{.State.StartedAt}}' %s", name)
 	sh(t, "docker stop -t 60 %s", name)
 	var all []probe.Tally
