@@ -19,24 +19,29 @@ type hook struct {
 	attach ebpf.AttachType
 	// cgroup: attached to the cgroup root; else a tracepoint.
 	cgroup bool
+	// optional: a gate without it is attached all the same.
+	optional bool
 }
 
 // hooks are in the order of attaching: births before decisions, and the notes
-// of UDP peers before the sends that ask for them.
+// of UDP peers and of who answers before the programs that ask for them.
 func (g *Gate) hooks() []hook {
 	o := &g.objects
 	return []hook{
-		{"cgroup_mkdir", o.CgroupMkdir, ebpf.AttachTraceRawTp, false},
-		{"cgroup_rmdir", o.CgroupRmdir, ebpf.AttachTraceRawTp, false},
-		{"recvmsg_v4", o.RecvmsgV4, ebpf.AttachCGroupUDP4Recvmsg, true},
-		{"recvmsg_v6", o.RecvmsgV6, ebpf.AttachCGroupUDP6Recvmsg, true},
-		{"sock_create", o.SockCreate, ebpf.AttachCGroupInetSockCreate, true},
-		{"setsockopt", o.Setsockopt, ebpf.AttachCGroupSetsockopt, true},
-		{"packet", o.Packet, ebpf.AttachCGroupInetEgress, true},
-		{"connect_v4", o.ConnectV4, ebpf.AttachCGroupInet4Connect, true},
-		{"connect_v6", o.ConnectV6, ebpf.AttachCGroupInet6Connect, true},
-		{"sendmsg_v4", o.SendmsgV4, ebpf.AttachCGroupUDP4Sendmsg, true},
-		{"sendmsg_v6", o.SendmsgV6, ebpf.AttachCGroupUDP6Sendmsg, true},
+		{"cgroup_mkdir", o.CgroupMkdir, ebpf.AttachTraceRawTp, false, false},
+		{"cgroup_rmdir", o.CgroupRmdir, ebpf.AttachTraceRawTp, false, false},
+		{"recvmsg_v4", o.RecvmsgV4, ebpf.AttachCGroupUDP4Recvmsg, true, false},
+		{"recvmsg_v6", o.RecvmsgV6, ebpf.AttachCGroupUDP6Recvmsg, true, false},
+		{"sock_create", o.SockCreate, ebpf.AttachCGroupInetSockCreate, true, false},
+		{"setsockopt", o.Setsockopt, ebpf.AttachCGroupSetsockopt, true, false},
+		{socketCreate, o.SocketCreate, ebpf.AttachModifyReturn, false, true},
+		{"post_bind_v4", o.PostBindV4, ebpf.AttachCGroupInet4PostBind, true, false},
+		{"post_bind_v6", o.PostBindV6, ebpf.AttachCGroupInet6PostBind, true, false},
+		{"packet", o.Packet, ebpf.AttachCGroupInetEgress, true, false},
+		{"connect_v4", o.ConnectV4, ebpf.AttachCGroupInet4Connect, true, false},
+		{"connect_v6", o.ConnectV6, ebpf.AttachCGroupInet6Connect, true, false},
+		{"sendmsg_v4", o.SendmsgV4, ebpf.AttachCGroupUDP4Sendmsg, true, false},
+		{"sendmsg_v6", o.SendmsgV6, ebpf.AttachCGroupUDP6Sendmsg, true, false},
 	}
 }
 
@@ -59,7 +64,15 @@ func (g *Gate) Attach() error {
 		return fmt.Errorf("attach: %w", err)
 	}
 	for _, h := range g.hooks() {
-		if err := g.attachHook(h, root, id); err != nil {
+		if h.optional && g.lacksSocketCreate != nil {
+			continue
+		}
+		err := g.attachHook(h, root, id)
+		if err != nil && h.optional {
+			g.lacksSocketCreate = err
+			continue
+		}
+		if err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.name, g.o.CgroupRoot, err)
 		}
 	}
@@ -146,13 +159,17 @@ func newLink(h hook, root *os.File) (link.Link, error) {
 	})
 }
 
-// Attached reports whether every link of this layout is pinned and at work.
+// Attached reports whether every link of this layout is pinned and at work, but
+// for those that a gate can be without.
 func (g *Gate) Attached() bool {
 	id, err := CgroupID(g.o.CgroupRoot)
 	if err != nil {
 		return false
 	}
 	for _, h := range g.hooks() {
+		if h.optional {
+			continue
+		}
 		l, err := link.LoadPinnedLink(filepath.Join(g.dir, linksDir, h.name), nil)
 		if err != nil {
 			return false

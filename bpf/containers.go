@@ -22,7 +22,8 @@ func (g *Gate) PutContainer(id string, index uint32) error {
 	var before uint32
 	if err := g.objects.Containers.Lookup(key, &before); err != nil || before != index {
 		// What the index's former container did is not this one's.
-		if err := g.objects.Forgers.Put(index, uint32(0)); err != nil {
+		err := errors.Join(g.objects.Forgers.Put(index, uint32(0)), g.objects.MetLate.Put(index, uint32(0)))
+		if err != nil {
 			return fmt.Errorf("put container %s: %w", id, err)
 		}
 	}
@@ -56,11 +57,24 @@ func (g *Gate) PutCgroup(cgroupID uint64, index uint32) error {
 	if err := g.checkIndex(index); err != nil {
 		return fmt.Errorf("put cgroup %d: %w", cgroupID, err)
 	}
+	var known uint32
+	err := g.objects.Workloads.Lookup(cgroupID, &known)
+	if err == nil && known == index {
+		return nil
+	}
+	if err != nil {
+		// It has sockets of which the gate saw nothing.
+		if err := g.objects.MetLate.Put(index, uint32(1)); err != nil {
+			return wrap("put cgroup", cgroupID, err)
+		}
+	}
+	defer g.shared.changed(only(index))
 	return wrap("put cgroup", cgroupID, g.objects.Workloads.Put(cgroupID, index))
 }
 
 // RemoveCgroup makes a cgroup the host's own: its processes are not judged.
 func (g *Gate) RemoveCgroup(cgroupID uint64) error {
+	defer g.shared.changed(none)
 	return wrap("remove cgroup", cgroupID, g.objects.Workloads.Delete(cgroupID))
 }
 

@@ -20,21 +20,24 @@ type Feature struct {
 	Name string
 	// Err tells why the kernel lacks it; nil if it does not.
 	Err error
+	// Optional: the gate works without it, and covers less.
+	Optional bool
 }
 
 // Features looks for all that the gate needs. It changes nothing.
 func Features() []Feature {
 	_, rootErr := CgroupRoot()
 	list := []Feature{
-		{"cgroup v2 hierarchy", rootErr},
-		{"bpf file system", bpffsError()},
-		{"BTF of the kernel", btfError()},
-		{"cgroup_mkdir tracepoint", tracepointError("btf_trace_cgroup_mkdir")},
-		{"ring buffer map", features.HaveMapType(ebpf.RingBuf)},
-		{"LPM trie map", features.HaveMapType(ebpf.LPMTrie)},
-		{"cgroup socket address programs", features.HaveProgramType(ebpf.CGroupSockAddr)},
-		{"walking maps", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnForEachMapElem)},
-		{"the gate's programs", loadError()},
+		{"cgroup v2 hierarchy", rootErr, false},
+		{"bpf file system", bpffsError(), false},
+		{"BTF of the kernel", btfError(), false},
+		{"cgroup_mkdir tracepoint", tracepointError("btf_trace_cgroup_mkdir"), false},
+		{"ring buffer map", features.HaveMapType(ebpf.RingBuf), false},
+		{"LPM trie map", features.HaveMapType(ebpf.LPMTrie), false},
+		{"cgroup socket address programs", features.HaveProgramType(ebpf.CGroupSockAddr), false},
+		{"walking maps", features.HaveProgramHelper(ebpf.SchedCLS, asm.FnForEachMapElem), false},
+		{"the gate's programs", loadError(), false},
+		{"refusing packet sockets", probeSocketCreate(), true},
 	}
 	for i, f := range list {
 		if f.Err != nil {
@@ -71,6 +74,9 @@ func loadError() error {
 	if err != nil {
 		return err
 	}
+	if probeSocketCreate() != nil {
+		spec.Programs[socketCreate] = noSocketCreate()
+	}
 	prepareSpec(spec, Options{
 		RingBytes: uint32(os.Getpagesize()), FlowEntries: 16, MaxContainers: 16, MaxCgroups: 16, Peers: 16,
 	})
@@ -89,11 +95,13 @@ type Pinned struct {
 	Links []string
 }
 
-// LinkNames are the links of a gate that is attached.
+// LinkNames are the links that a gate which is attached has at least.
 func LinkNames() []string {
 	var names []string
 	for _, h := range (&Gate{}).hooks() {
-		names = append(names, h.name)
+		if !h.optional {
+			names = append(names, h.name)
+		}
 	}
 	return names
 }

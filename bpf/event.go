@@ -21,6 +21,8 @@ const (
 	// destination.
 	HookSockCreate = Hook(gateHookHOOK_SOCK_CREATE)
 	HookSetsockopt = Hook(gateHookHOOK_SETSOCKOPT)
+	// HookPacket is of a packet that no other hook judged; nobody knows its process.
+	HookPacket = Hook(gateHookHOOK_PACKET)
 )
 
 // String is the word used in events.
@@ -34,6 +36,8 @@ func (h Hook) String() string {
 		return "sock_create"
 	case HookSetsockopt:
 		return "setsockopt"
+	case HookPacket:
+		return "packet"
 	}
 	return ""
 }

@@ -21,6 +21,8 @@ type fixture struct {
 	*Gate
 	o      Options
 	cgroup string // where the programs attach
+	// drained are the events that drain read.
+	drained []Event
 }
 
 // newFixture opens and attaches a gate whose programs see only what runs below

@@ -20,7 +20,7 @@ import (
 
 // Layout is the number of the arrangement of maps and structs. It changes with
 // any of them, so that programs never meet maps made for others.
-const Layout = 2
+const Layout = 3
 
 // Gate is an open gate. Its methods may be called concurrently.
 type Gate struct {
@@ -37,8 +37,10 @@ type Gate struct {
 	// valid until gracedOnce.
 	graced     uint32
 	gracedOnce bool
-	closing    sync.Once
-	closed     error
+	// lacksSocketCreate tells why that program is not at work, if it is not.
+	lacksSocketCreate error
+	closing           sync.Once
+	closed            error
 }
 
 // Open makes the maps of this layout, or takes over the pinned ones, and loads
@@ -71,6 +73,9 @@ func (g *Gate) open() error {
 	spec, err := loadGate()
 	if err != nil {
 		return err
+	}
+	if g.lacksSocketCreate = probeSocketCreate(); g.lacksSocketCreate != nil {
+		spec.Programs[socketCreate] = noSocketCreate()
 	}
 	prepareSpec(spec, g.o)
 	maps, err := openMaps(spec, g.dir, g.log)

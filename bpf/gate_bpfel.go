@@ -101,7 +101,7 @@ type gateFlowKey struct {
 	Port    uint16
 	Proto   uint8
 	Reply   uint8
-	Attempt uint8
+	Hook    uint8
 	Pad     uint8
 }
 
@@ -120,6 +120,7 @@ const (
 	gateHookHOOK_SENDMSG     gateHook = 2
 	gateHookHOOK_SOCK_CREATE gateHook = 3
 	gateHookHOOK_SETSOCKOPT  gateHook = 4
+	gateHookHOOK_PACKET      gateHook = 5
 )
 
 type gateLpmPorts struct {
@@ -183,11 +184,12 @@ const (
 )
 
 type gateSetting struct {
-	_        structs.HostLayout
-	Window   uint32
-	Build    uint32
-	Instance uint64
-	Lost     uint64
+	_          structs.HostLayout
+	Window     uint32
+	Build      uint32
+	Instance   uint64
+	Lost       uint64
+	Generation uint64
 }
 
 type gateState struct {
@@ -210,11 +212,15 @@ const (
 	gateMapFlowsB            = "flows_b"
 	gateMapForgers           = "forgers"
 	gateMapHeaders           = "headers"
+	gateMapKinds             = "kinds"
+	gateMapMetLate           = "met_late"
 	gateMapOverflows         = "overflows"
+	gateMapPasses            = "passes"
 	gateMapPeers             = "peers"
 	gateMapPolicies          = "policies"
 	gateMapSettings          = "settings"
 	gateMapStates            = "states"
+	gateMapStrict            = "strict"
 	gateMapTablesPorts       = "tables_ports"
 	gateMapTablesV4          = "tables_v4"
 	gateMapTablesV6          = "tables_v6"
@@ -226,12 +232,15 @@ const (
 	gateProgConnectV6        = "connect_v6"
 	gateProgJudge            = "judge"
 	gateProgPacket           = "packet"
+	gateProgPostBindV4       = "post_bind_v4"
+	gateProgPostBindV6       = "post_bind_v6"
 	gateProgRecvmsgV4        = "recvmsg_v4"
 	gateProgRecvmsgV6        = "recvmsg_v6"
 	gateProgSendmsgV4        = "sendmsg_v4"
 	gateProgSendmsgV6        = "sendmsg_v6"
 	gateProgSetsockopt       = "setsockopt"
 	gateProgSockCreate       = "sock_create"
+	gateProgSocketCreate     = "socket_create"
 	gateProgSweep            = "sweep"
 	gateVarExportBirth       = "export_birth"
 	gateVarExportEvent       = "export_event"
@@ -286,19 +295,22 @@ type gateSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type gateProgramSpecs struct {
-	CgroupMkdir *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
-	CgroupRmdir *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
-	ConnectV4   *ebpf.ProgramSpec `ebpf:"connect_v4"`
-	ConnectV6   *ebpf.ProgramSpec `ebpf:"connect_v6"`
-	Judge       *ebpf.ProgramSpec `ebpf:"judge"`
-	Packet      *ebpf.ProgramSpec `ebpf:"packet"`
-	RecvmsgV4   *ebpf.ProgramSpec `ebpf:"recvmsg_v4"`
-	RecvmsgV6   *ebpf.ProgramSpec `ebpf:"recvmsg_v6"`
-	SendmsgV4   *ebpf.ProgramSpec `ebpf:"sendmsg_v4"`
-	SendmsgV6   *ebpf.ProgramSpec `ebpf:"sendmsg_v6"`
-	Setsockopt  *ebpf.ProgramSpec `ebpf:"setsockopt"`
-	SockCreate  *ebpf.ProgramSpec `ebpf:"sock_create"`
-	Sweep       *ebpf.ProgramSpec `ebpf:"sweep"`
+	CgroupMkdir  *ebpf.ProgramSpec `ebpf:"cgroup_mkdir"`
+	CgroupRmdir  *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
+	ConnectV4    *ebpf.ProgramSpec `ebpf:"connect_v4"`
+	ConnectV6    *ebpf.ProgramSpec `ebpf:"connect_v6"`
+	Judge        *ebpf.ProgramSpec `ebpf:"judge"`
+	Packet       *ebpf.ProgramSpec `ebpf:"packet"`
+	PostBindV4   *ebpf.ProgramSpec `ebpf:"post_bind_v4"`
+	PostBindV6   *ebpf.ProgramSpec `ebpf:"post_bind_v6"`
+	RecvmsgV4    *ebpf.ProgramSpec `ebpf:"recvmsg_v4"`
+	RecvmsgV6    *ebpf.ProgramSpec `ebpf:"recvmsg_v6"`
+	SendmsgV4    *ebpf.ProgramSpec `ebpf:"sendmsg_v4"`
+	SendmsgV6    *ebpf.ProgramSpec `ebpf:"sendmsg_v6"`
+	Setsockopt   *ebpf.ProgramSpec `ebpf:"setsockopt"`
+	SockCreate   *ebpf.ProgramSpec `ebpf:"sock_create"`
+	SocketCreate *ebpf.ProgramSpec `ebpf:"socket_create"`
+	Sweep        *ebpf.ProgramSpec `ebpf:"sweep"`
 }
 
 // gateMapSpecs contains maps before they are loaded into the kernel.
@@ -313,11 +325,15 @@ type gateMapSpecs struct {
 	FlowsB      *ebpf.MapSpec `ebpf:"flows_b"`
 	Forgers     *ebpf.MapSpec `ebpf:"forgers"`
 	Headers     *ebpf.MapSpec `ebpf:"headers"`
+	Kinds       *ebpf.MapSpec `ebpf:"kinds"`
+	MetLate     *ebpf.MapSpec `ebpf:"met_late"`
 	Overflows   *ebpf.MapSpec `ebpf:"overflows"`
+	Passes      *ebpf.MapSpec `ebpf:"passes"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
 	Policies    *ebpf.MapSpec `ebpf:"policies"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	States      *ebpf.MapSpec `ebpf:"states"`
+	Strict      *ebpf.MapSpec `ebpf:"strict"`
 	TablesPorts *ebpf.MapSpec `ebpf:"tables_ports"`
 	TablesV4    *ebpf.MapSpec `ebpf:"tables_v4"`
 	TablesV6    *ebpf.MapSpec `ebpf:"tables_v6"`
@@ -368,11 +384,15 @@ type gateMaps struct {
 	FlowsB      *ebpf.Map `ebpf:"flows_b"`
 	Forgers     *ebpf.Map `ebpf:"forgers"`
 	Headers     *ebpf.Map `ebpf:"headers"`
+	Kinds       *ebpf.Map `ebpf:"kinds"`
+	MetLate     *ebpf.Map `ebpf:"met_late"`
 	Overflows   *ebpf.Map `ebpf:"overflows"`
+	Passes      *ebpf.Map `ebpf:"passes"`
 	Peers       *ebpf.Map `ebpf:"peers"`
 	Policies    *ebpf.Map `ebpf:"policies"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	States      *ebpf.Map `ebpf:"states"`
+	Strict      *ebpf.Map `ebpf:"strict"`
 	TablesPorts *ebpf.Map `ebpf:"tables_ports"`
 	TablesV4    *ebpf.Map `ebpf:"tables_v4"`
 	TablesV6    *ebpf.Map `ebpf:"tables_v6"`
@@ -390,11 +410,15 @@ func (m *gateMaps) Close() error {
 		m.FlowsB,
 		m.Forgers,
 		m.Headers,
+		m.Kinds,
+		m.MetLate,
 		m.Overflows,
+		m.Passes,
 		m.Peers,
 		m.Policies,
 		m.Settings,
 		m.States,
+		m.Strict,
 		m.TablesPorts,
 		m.TablesV4,
 		m.TablesV6,
@@ -422,19 +446,22 @@ type gateVariables struct {
 //
 // It can be passed to loadGateObjects or ebpf.CollectionSpec.LoadAndAssign.
 type gatePrograms struct {
-	CgroupMkdir *ebpf.Program `ebpf:"cgroup_mkdir"`
-	CgroupRmdir *ebpf.Program `ebpf:"cgroup_rmdir"`
-	ConnectV4   *ebpf.Program `ebpf:"connect_v4"`
-	ConnectV6   *ebpf.Program `ebpf:"connect_v6"`
-	Judge       *ebpf.Program `ebpf:"judge"`
-	Packet      *ebpf.Program `ebpf:"packet"`
-	RecvmsgV4   *ebpf.Program `ebpf:"recvmsg_v4"`
-	RecvmsgV6   *ebpf.Program `ebpf:"recvmsg_v6"`
-	SendmsgV4   *ebpf.Program `ebpf:"sendmsg_v4"`
-	SendmsgV6   *ebpf.Program `ebpf:"sendmsg_v6"`
-	Setsockopt  *ebpf.Program `ebpf:"setsockopt"`
-	SockCreate  *ebpf.Program `ebpf:"sock_create"`
-	Sweep       *ebpf.Program `ebpf:"sweep"`
+	CgroupMkdir  *ebpf.Program `ebpf:"cgroup_mkdir"`
+	CgroupRmdir  *ebpf.Program `ebpf:"cgroup_rmdir"`
+	ConnectV4    *ebpf.Program `ebpf:"connect_v4"`
+	ConnectV6    *ebpf.Program `ebpf:"connect_v6"`
+	Judge        *ebpf.Program `ebpf:"judge"`
+	Packet       *ebpf.Program `ebpf:"packet"`
+	PostBindV4   *ebpf.Program `ebpf:"post_bind_v4"`
+	PostBindV6   *ebpf.Program `ebpf:"post_bind_v6"`
+	RecvmsgV4    *ebpf.Program `ebpf:"recvmsg_v4"`
+	RecvmsgV6    *ebpf.Program `ebpf:"recvmsg_v6"`
+	SendmsgV4    *ebpf.Program `ebpf:"sendmsg_v4"`
+	SendmsgV6    *ebpf.Program `ebpf:"sendmsg_v6"`
+	Setsockopt   *ebpf.Program `ebpf:"setsockopt"`
+	SockCreate   *ebpf.Program `ebpf:"sock_create"`
+	SocketCreate *ebpf.Program `ebpf:"socket_create"`
+	Sweep        *ebpf.Program `ebpf:"sweep"`
 }
 
 func (p *gatePrograms) Close() error {
@@ -445,12 +472,15 @@ func (p *gatePrograms) Close() error {
 		p.ConnectV6,
 		p.Judge,
 		p.Packet,
+		p.PostBindV4,
+		p.PostBindV6,
 		p.RecvmsgV4,
 		p.RecvmsgV6,
 		p.SendmsgV4,
 		p.SendmsgV6,
 		p.Setsockopt,
 		p.SockCreate,
+		p.SocketCreate,
 		p.Sweep,
 	)
 }

@@ -89,7 +89,7 @@ func prepareSpec(spec *ebpf.CollectionSpec, o Options) {
 	spec.Variables = nil
 	for name, n := range map[string]uint32{
 		"containers": o.MaxContainers, "states": o.MaxContainers, "policies": o.MaxContainers,
-		"counters": o.MaxContainers, "forgers": o.MaxContainers, "overflows": o.MaxContainers, "workloads": o.MaxCgroups,
+		"counters": o.MaxContainers, "forgers": o.MaxContainers, "met_late": o.MaxContainers, "strict": o.MaxContainers, "overflows": o.MaxContainers, "workloads": o.MaxCgroups,
 		"headers": o.MaxContainers + spareTables, "tables_v4": o.MaxContainers + spareTables,
 		"tables_v6": o.MaxContainers + spareTables, "tables_ports": o.MaxContainers + spareTables,
 		"flows_a": o.FlowEntries, "flows_b": o.FlowEntries, "peers": o.Peers, "events": o.RingBytes,
@@ -184,7 +184,7 @@ func initMaps(maps map[string]*ebpf.Map) error {
 	if err := maps["states"].Put(uint32(0), &unknown); err != nil {
 		return fmt.Errorf("state of unknown containers: %w", err)
 	}
-	instance := gateSetting{Instance: rand.Uint64()}
+	instance := gateSetting{Instance: rand.Uint64(), Generation: 1}
 	if err := maps["settings"].Put(uint32(0), &instance); err != nil {
 		return fmt.Errorf("settings: %w", err)
 	}

@@ -12,6 +12,16 @@ import (
 // ErrFull when a trie has no room: the old policy stays. One process may set
 // policies, until it closes the gate or ends: ErrBusy for any other.
 func (g *Gate) SetPolicy(slot uint32, t *policy.Table, revision uint64) error {
+	return g.setPolicy(slot, t, revision, g.shared.using(slot))
+}
+
+// SetPolicyKeeping is SetPolicy, and leaves established connections alone: those
+// that the kernel remembers, which is most, until the next change that does not.
+func (g *Gate) SetPolicyKeeping(slot uint32, t *policy.Table, revision uint64) error {
+	return g.setPolicy(slot, t, revision, none)
+}
+
+func (g *Gate) setPolicy(slot uint32, t *policy.Table, revision uint64, ends func(index uint32) bool) error {
 	if slot == 0 || slot >= g.slots() {
 		return fmt.Errorf("set policy of slot %d: %w", slot, ErrRange)
 	}
@@ -37,7 +47,9 @@ func (g *Gate) SetPolicy(slot uint32, t *policy.Table, revision uint64) error {
 		Revision: revision,
 	}
 	// The store orders the header before it, as all atomics of Go do.
-	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), id))
+	old := atomic.SwapUint32(g.shared.policy(slot), id)
+	g.shared.changed(ends)
+	g.tables.retire(old)
 	return nil
 }
 
@@ -51,6 +63,8 @@ func (g *Gate) FreePolicy(slot uint32) error {
 	if err := g.tables.own(); err != nil {
 		return fmt.Errorf("free policy of slot %d: %w", slot, err)
 	}
-	g.tables.retire(atomic.SwapUint32(g.shared.policy(slot), 0))
+	old := atomic.SwapUint32(g.shared.policy(slot), 0)
+	g.shared.changed(g.shared.using(slot))
+	g.tables.retire(old)
 	return nil
 }

@@ -27,6 +27,9 @@ type State struct {
 	NoDNS bool
 	// Raw keeps sockets that no destination can be asked of, as raw ones.
 	Raw bool
+	// Keep leaves established connections alone. It is of the change, and no part of
+	// the state.
+	Keep bool
 }
 
 // SetState puts a state in force for the container and all its child cgroups,
@@ -38,7 +41,14 @@ func (g *Gate) SetState(index uint32, s State) error {
 	if s.Slot >= g.slots() {
 		return fmt.Errorf("set state of container index %d: slot %d: %w", index, s.Slot, ErrRange)
 	}
-	atomic.StoreUint64(&g.shared.states[index], s.pack())
+	if atomic.SwapUint64(&g.shared.states[index], s.pack()) == s.pack() {
+		return nil
+	}
+	ends := only(index)
+	if s.Keep {
+		ends = none
+	}
+	g.shared.changed(ends)
 	return nil
 }
 

@@ -35,6 +35,9 @@ func (g *Gate) ProgramStats() (map[string]ProgramStat, error) {
 	all := make(map[string]ProgramStat)
 	var errs []error
 	for _, h := range g.hooks() {
+		if h.optional && g.lacksSocketCreate != nil {
+			continue
+		}
 		s, err := h.prog.Stats()
 		if err != nil {
 			errs = append(errs, fmt.Errorf("statistics of %s: %w", h.name, err))

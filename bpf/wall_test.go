@@ -62,8 +62,8 @@ func TestLoopbackDoesNotLeave(t *testing.T) {
 	}
 	for name, way := range ways {
 		for _, mode := range []policy.Mode{policy.ModeAllow, policy.ModeBlock} {
+			seen := w.Capture(t, netip.MustParsePrefix("127.0.0.0/8")) // a packet socket, not for the blocked
 			f.putState(t, 1, State{Mode: mode})
-			seen := w.Capture(t, netip.MustParsePrefix("127.0.0.0/8"))
 			err := sendFrom(t, w, way)
 			f.putState(t, 1, State{Mode: policy.ModeAllow}) // for the capture's own marker
 			arrived := len(seen.Seen(t)) > 0

@@ -2,14 +2,13 @@ package e2e
 
 // Why a way is open.
 const (
-	byDesign    = "by design: the policy's implicit rules let it"
-	notOurs     = "the socket is another's, made and connected outside the container"
-	needsRaw    = "packet sockets are not judged: cap_drop NET_RAW"
-	needsAdmin  = "with NET_ADMIN the container's network is its own"
-	notJudged   = "not judged"
-	stood       = "made before the mode changed, and no connection that is cut"
-	callers32   = "the kernel does not show 32-bit setsockopt to programs"
-	sourceRoute = "source routes given with a message are not judged"
+	byDesign   = "by design: the policy's implicit rules let it"
+	notOurs    = "the socket is another's, made and connected outside the container"
+	needsRaw   = "packet sockets are not judged: cap_drop NET_RAW"
+	needsAdmin = "with NET_ADMIN the container's network is its own"
+	notJudged  = "not judged"
+	stood      = "made before the mode changed, and no connection that is cut"
+	callers32  = "the kernel does not show 32-bit setsockopt to programs"
 )
 
 // dnsWays go by Docker's resolver, which the label egress.dns=deny closes.
@@ -25,18 +24,11 @@ var openWays = map[string]string{
 	"handed connected stream":   notOurs,
 	"handed connected datagram": notOurs,
 
-	"ping sendto": notJudged,
 	"igmp join":   notJudged,
 	"igmp source": notJudged,
 	"mld join":    notJudged,
 
-	"source route control":   sourceRoute,
-	"routing header control": sourceRoute,
-	"routing header mobile":  sourceRoute,
-
-	"32-bit source route":   callers32,
-	"32-bit routing header": callers32,
-	"32-bit forged peer":    callers32,
+	"32-bit forged peer": callers32,
 
 	"packet raw": needsRaw, "packet dgram": needsRaw, "packet vnet": needsRaw, "packet ring": needsRaw,
 	"packet old": needsRaw, "packet type": needsRaw, "packet neighbour": needsRaw, "packet arp": needsRaw,
@@ -47,5 +39,5 @@ var openWays = map[string]string{
 	"admin ipip": needsAdmin, "admin gre": needsAdmin, "admin segment routing": needsAdmin,
 	"admin ipsec": needsAdmin, "admin tun": needsAdmin,
 
-	"standing udplite": stood, "standing sctp": stood, "standing raw": stood, "standing packet": stood, "standing forger": stood,
+	"standing packet": needsRaw, "standing forger": stood,
 }

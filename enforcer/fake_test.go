@@ -83,6 +83,10 @@ func (k *fakeKernel) State(index uint32) (bpf.State, error) {
 
 var errFake = errors.New("the table is full")
 
+func (k *fakeKernel) SetPolicyKeeping(slot uint32, t *policy.Table, revision uint64) error {
+	return k.SetPolicy(slot, t, revision)
+}
+
 func (k *fakeKernel) SetPolicy(slot uint32, t *policy.Table, _ uint64) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -23,6 +23,7 @@ type kernel interface {
 	SetState(index uint32, s bpf.State) error
 	State(index uint32) (bpf.State, error)
 	SetPolicy(slot uint32, t *policy.Table, revision uint64) error
+	SetPolicyKeeping(slot uint32, t *policy.Table, revision uint64) error
 	FreePolicy(slot uint32) error
 	Counters(index uint32) (bpf.Counters, error)
 	Overflow(index uint32) (bpf.Counters, error)
@@ -64,8 +65,10 @@ type Container struct {
 type registryOptions struct {
 	DefaultMode   policy.Mode
 	MaxContainers uint32
-	Log           *slog.Logger
-	Report        func(hostEvent)
+	// RefusesPackets: the gate refuses packet sockets on this host.
+	RefusesPackets bool
+	Log            *slog.Logger
+	Report         func(hostEvent)
 	// Now is time.Now if nil.
 	Now func() time.Time
 }
@@ -166,7 +169,7 @@ func (r *registry) Put(d description) error {
 	c.Name, c.Image, c.Running, c.missing = d.Name, d.Image, d.Running, time.Time{}
 	r.read(c, d)
 	if d.Detail != nil {
-		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail, c.Raw), true
+		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail, c.Raw, r.RefusesPackets), true
 	}
 	r.touch()
 	if c.adopted && !r.folded {
@@ -264,7 +267,7 @@ func (r *registry) noteProblem(c *Container, problem error) {
 // never runs under an empty one.
 func (r *registry) apply(c *Container) error {
 	mode := r.effective(c)
-	state := bpf.State{Mode: mode, HostNetwork: c.HostNet, NoDNS: c.NoDNS, Raw: c.Raw}
+	state := bpf.State{Mode: mode, HostNetwork: c.HostNet, NoDNS: c.NoDNS, Raw: c.Raw, Keep: r.desired.keeps(c.Workload)}
 	var errs []error
 	if mode != policy.ModeAllow {
 		slot, err := r.slots.use(c.Workload, r.desired)

@@ -144,7 +144,11 @@ func (s *slots) load(workload string, sl *slot, set policySet, now time.Time) (b
 	if err != nil {
 		return false, fmt.Errorf("compile: %w", err)
 	}
-	if err := s.kernel.SetPolicy(sl.number, table, revision); err != nil {
+	put := s.kernel.SetPolicy
+	if set.keeps(workload) && revision != sl.revision { // not by the end of a timed rule
+		put = s.kernel.SetPolicyKeeping
+	}
+	if err := put(sl.number, table, revision); err != nil {
 		return false, err
 	}
 	sl.live, sl.revision, sl.rules, sl.next, sl.problem = live, revision, rules, next, ""

@@ -39,6 +39,8 @@ type Status struct {
 	EventsWaiting  bool             `json:"events_waiting"`
 	Workloads      []WorkloadStatus `json:"workloads"`
 	UnknownCounter Counters         `json:"unknown_decisions"`
+	// Open is what this host's kernel lets nobody refuse.
+	Open []string `json:"open,omitempty"`
 	// Problems are what keeps the host from being as the log says.
 	Problems []string `json:"problems,omitempty"`
 }
@@ -192,7 +194,10 @@ func (e *Enforcer) Status() Status {
 		Revision: e.ledger.standing().revision, UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
 		UnknownCounter: e.counters(0), Problems: e.problems.list(),
 	}
-	var err error
+	err := e.gate.LacksPacketWall()
+	if err != nil {
+		s.Open = append(s.Open, "packet sockets: "+err.Error())
+	}
 	if s.BirthsKnown, s.BirthsUnknown, err = e.gate.Births(); err != nil {
 		e.log.Warn("births not read", "err", err)
 	}

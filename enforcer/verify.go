@@ -17,10 +17,10 @@ import (
 )
 
 // uncovered names what the gate does not see of a container, for the operator.
-func uncovered(d detail, raw bool) []string {
+func uncovered(d detail, raw, refusesPackets bool) []string {
 	var open []string
 	if raw {
-		open = append(open, "egress.raw=allow: raw, SCTP and UDP-Lite sockets are kept by the label and not judged")
+		open = append(open, "egress.raw=allow: raw, SCTP and UDP-Lite sockets are kept by the label; their packets are judged")
 	}
 	if d.HostNet {
 		open = append(open, "host network: shares every interface and abstract socket of the host")
@@ -31,8 +31,8 @@ func uncovered(d detail, raw bool) []string {
 	if d.DockerSock {
 		open = append(open, "docker.sock: can start containers without a label")
 	}
-	if d.Privileged || hasNetRaw(d) {
-		open = append(open, "NET_RAW: packet sockets are not judged; drop the capability")
+	if (d.Privileged || hasNetRaw(d)) && (raw || !refusesPackets) {
+		open = append(open, "packet sockets: not judged, and nothing refuses them here; drop NET_RAW")
 	}
 	return open
 }
@@ -137,12 +137,13 @@ func cgroupTree(path string) (map[uint64]string, error) {
 	return tree, nil
 }
 
-// Uncovered names what the gate does not see of a container.
-func Uncovered(ctx context.Context, api *client.Client, id string) ([]string, error) {
+// Uncovered names what the gate does not see of a container; refusesPackets is
+// whether it refuses packet sockets on this host.
+func Uncovered(ctx context.Context, api *client.Client, id string, refusesPackets bool) ([]string, error) {
 	d, err := dockerEngine{api}.Inspect(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	wish, _ := parseLabels(d.Labels, d.ImageLabels, policy.ModeBlock)
-	return uncovered(*d.Detail, wish.Raw), nil
+	return uncovered(*d.Detail, wish.Raw, refusesPackets), nil
 }

@@ -16,7 +16,7 @@
 enum mode { MODE_UNKNOWN, MODE_ALLOW, MODE_LEARN, MODE_BLOCK };
 enum verdict { VERDICT_NONE, VERDICT_ALLOW, VERDICT_DENY, VERDICT_WOULD_DENY, VERDICTS };
 enum action { ACTION_NONE, ACTION_ALLOW, ACTION_DENY };
-enum hook { HOOK_NONE, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_CREATE, HOOK_SETSOCKOPT };
+enum hook { HOOK_NONE, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_CREATE, HOOK_SETSOCKOPT, HOOK_PACKET };
 enum reason { REASON_NONE, REASON_OVERFLOW, REASON_REPLY, REASON_RESOLVER };
 enum rule { RULE_NONE, RULE_RESOLVER, RULE_REPLY, RULE_SOCKET, RULE_OPTION };
 enum proto { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_OTHER = 255 };
@@ -59,6 +59,9 @@ struct setting {
 	u64 instance;
 	/* Not 0 once a birth could not be recorded, see birth.h. */
 	u64 lost;
+	/* Raised after every change of a state, policy or cgroup; never 0. What a
+	 * socket remembers of an older one means nothing. */
+	u64 generation;
 };
 
 struct lpm_v4 {
@@ -101,8 +104,9 @@ struct flow_key {
 	u8 proto;
 	/* An answer to a peer, whose permission ends by time. */
 	u8 reply;
-	/* The hook of an attempt, see attempt.h; 0 for what has a destination. */
-	u8 attempt;
+	/* The hook of an attempt or a packet; 0 for connects and sends, whose flows are
+	 * the same. */
+	u8 hook;
 	u8 pad;
 };
 
@@ -156,6 +160,15 @@ struct peer_key {
 	u32 index;
 	u16 port;
 	u16 pad;
+};
+
+enum sock_kind {
+	/* Its destination is for the policy to judge. */
+	SOCK_ASKS,
+	/* Its peer spoke first. */
+	SOCK_ANSWERS,
+	/* A process made it, and can write what it likes through it. */
+	SOCK_WRITES,
 };
 
 struct container_id {

@@ -12,8 +12,10 @@
  * of an option.
  */
 
+#define AF_UNIX 1
 #define AF_INET 2
 #define AF_INET6 10
+#define AF_NETLINK 16
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 
@@ -62,6 +64,13 @@ static __always_inline int has_destinations(u32 family, u32 type, u32 proto)
 	if (type != SOCK_DGRAM)
 		return 0;
 	return proto == PROTO_UDP || proto == (family == AF_INET6 ? ICMPV6 : PROTO_ICMP);
+}
+
+/* Families of which a process needs no more than it may have: INET is asked for its
+ * types by a hook of its own, and the other two lead to nobody's network. */
+static __always_inline int is_ordinary_family(u32 family)
+{
+	return family == AF_UNIX || family == AF_INET || family == AF_INET6 || family == AF_NETLINK;
 }
 
 static __always_inline u32 option_v4(int name, int len)
@@ -128,7 +137,7 @@ static __noinline int attempt(struct ask *a, u32 rule)
 		return VERDICT_DENY; /* cannot be: the map has one entry */
 	if ((a->key.posture & 0xff) == MODE_LEARN)
 		answer.verdict = VERDICT_WOULD_DENY;
-	a->key.attempt = a->hook;
+	a->key.hook = a->hook;
 	window = READ_ONCE(s->window);
 	flow = flow_find(window, &a->key);
 	/* The coarse clock is not for every hook. */

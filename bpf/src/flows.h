@@ -102,35 +102,54 @@ static __always_inline u32 flow_repeat(struct flow *flow, u64 now)
 
 /* Enters a flow by its first decision and tells of it at once; what the ring
  * does not take stays in the flow. Returns the verdict that was counted. */
-static __noinline int flow_first(const struct ask *a, const struct answer *answer, u32 window)
+static __always_inline int flow_enter(const struct ask *a, const struct answer *answer, u32 window,
+				      struct flow *flow)
 {
-	struct flow flow = {.last_ns = bpf_ktime_get_ns()}, *there;
 	u32 verdict = answer->verdict;
+	struct flow *there;
 	long err;
 
-	flow.detail.cgroup_id = a->cgroup_id;
-	flow.detail.revision = a->revision;
-	flow.detail.rule = answer->rule;
-	flow.detail.verdict = verdict;
-	flow.detail.reason = answer->reason;
-	flow.detail.hook = a->hook;
-	flow.detail.sport = a->sport;
-	flow.detail.src = a->src;
-	flow.detail.pid = bpf_get_current_pid_tgid() >> 32;
-	flow.detail.uid = bpf_get_current_uid_gid();
-	bpf_get_current_comm(flow.detail.comm, sizeof(flow.detail.comm));
+	flow->last_ns = bpf_ktime_get_ns();
+	flow->detail.cgroup_id = a->cgroup_id;
+	flow->detail.revision = a->revision;
+	flow->detail.rule = answer->rule;
+	flow->detail.verdict = verdict;
+	flow->detail.reason = answer->reason;
+	flow->detail.hook = a->hook;
+	flow->detail.sport = a->sport;
+	flow->detail.src = a->src;
 
-	err = flow_insert(window, &a->key, &flow);
-	if (!err && !emit_flow(&a->key, &flow, 1, wake_flags(verdict, flow.last_ns)))
+	err = flow_insert(window, &a->key, flow);
+	if (!err && !emit_flow(&a->key, flow, 1, wake_flags(verdict, flow->last_ns)))
 		return verdict;
 	if (!err || err == -EEXIST) {
 		/* The ring is full, or another CPU was first and its verdict holds. */
 		there = flow_find(window, &a->key);
 		if (there)
-			return flow_repeat(there, flow.last_ns);
+			return flow_repeat(there, flow->last_ns);
 	}
 	count_overflow(a->key.index, verdict);
 	return verdict;
+}
+
+/* For hooks that run in the process that asks. */
+static __noinline int flow_first(const struct ask *a, const struct answer *answer, u32 window)
+{
+	struct flow flow = {};
+
+	flow.detail.pid = bpf_get_current_pid_tgid() >> 32;
+	flow.detail.uid = bpf_get_current_uid_gid();
+	bpf_get_current_comm(flow.detail.comm, sizeof(flow.detail.comm));
+	return flow_enter(a, answer, window, &flow);
+}
+
+/* For packets, which are sent in anybody's name: as often as not an interrupt's. */
+static __noinline int flow_first_packet(const struct ask *a, const struct answer *answer,
+					u32 window)
+{
+	struct flow flow = {};
+
+	return flow_enter(a, answer, window, &flow);
 }
 
 /* Judges, counts, and returns the verdict. */

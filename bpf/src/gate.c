@@ -74,13 +74,27 @@ static __always_inline void ask_src(struct ask *a, struct bpf_sock_addr *ctx)
 	}
 }
 
-static __always_inline int answer(struct ask *a, u32 hook)
+static __always_inline u32 verdict_of(struct ask *a, u32 hook)
 {
 	a->hook = hook;
 	if (!ask_complete(a))
-		return PROCEED; /* let alone, or cannot leave */
+		return VERDICT_NONE; /* let alone, or cannot leave */
+	return decide(a);
+}
+
+static __always_inline int answer_connect(struct ask *a, struct bpf_sock_addr *ctx)
+{
+	u64 generation = generation_now();
+	u32 verdict = verdict_of(a, HOOK_CONNECT);
+
+	note_connect(a, ctx, verdict, generation);
 	/* Learning stops nothing: only a denial refuses. */
-	return decide(a) == VERDICT_DENY ? REFUSE : PROCEED;
+	return verdict == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
+static __always_inline int answer_send(struct ask *a)
+{
+	return verdict_of(a, HOOK_SENDMSG) == VERDICT_DENY ? REFUSE : PROCEED;
 }
 
 SEC("cgroup/connect4")
@@ -96,7 +110,7 @@ int connect_v4(struct bpf_sock_addr *ctx)
 	sk = ctx->sk;
 	if (sk && sk->src_ip4)
 		addr_from_v4(&a.src, sk->src_ip4);
-	return answer(&a, HOOK_CONNECT);
+	return answer_connect(&a, ctx);
 }
 
 SEC("cgroup/connect6")
@@ -116,7 +130,7 @@ int connect_v6(struct bpf_sock_addr *ctx)
 		a.src.w[2] = sk->src_ip6[2];
 		a.src.w[3] = sk->src_ip6[3];
 	}
-	return answer(&a, HOOK_CONNECT);
+	return answer_connect(&a, ctx);
 }
 
 SEC("cgroup/sendmsg4")
@@ -132,7 +146,7 @@ int sendmsg_v4(struct bpf_sock_addr *ctx)
 	src = CTX(msg_src_ip4);
 	if (src)
 		addr_from_v4(&a.src, src);
-	return answer(&a, HOOK_SENDMSG);
+	return answer_send(&a);
 }
 
 SEC("cgroup/sendmsg6")
@@ -148,7 +162,7 @@ int sendmsg_v6(struct bpf_sock_addr *ctx)
 	a.src.w[1] = CTX(msg_src_ip6[1]);
 	a.src.w[2] = CTX(msg_src_ip6[2]);
 	a.src.w[3] = CTX(msg_src_ip6[3]);
-	return answer(&a, HOOK_SENDMSG);
+	return answer_send(&a);
 }
 
 /* Received is received: these only take note of the sender. */
@@ -200,12 +214,39 @@ int sock_create(struct bpf_sock *ctx)
 		return PROCEED;
 	a.key.posture = posture_of(a.key.index);
 	mode = a.key.posture & 0xff;
+	if (mode != MODE_BLOCK || (a.key.posture >> 8) & FLAG_RAW)
+		set_kind(ctx, SOCK_WRITES);
 	if (mode == MODE_ALLOW || (a.key.posture >> 8) & FLAG_RAW)
 		return PROCEED; /* let alone, or kept by its label */
 	a.key.proto = short_proto(proto);
 	a.key.dst.w[0] = family;
 	a.key.dst.w[1] = type;
 	return attempt(&a, RULE_SOCKET) == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
+/*
+ * The families that sock_create is not called for: AF_PACKET and AF_XDP write
+ * frames, AF_VSOCK leads to the hypervisor. Not every kernel loads such a program:
+ * it is the one that a gate can be without.
+ */
+SEC("fmod_ret/security_socket_create")
+int socket_create(u64 *ctx)
+{
+	u32 family = ctx[0], type = ctx[1];
+	struct ask a = {.hook = HOOK_SOCK_CREATE};
+	int kernels = ctx[3], before = ctx[4];
+	u32 mode;
+
+	if (before || kernels || is_ordinary_family(family) || !asks(&a))
+		return before;
+	a.key.posture = posture_of(a.key.index);
+	mode = a.key.posture & 0xff;
+	if (mode == MODE_ALLOW || (a.key.posture >> 8) & FLAG_RAW)
+		return 0; /* let alone, or kept by its label */
+	a.key.proto = PROTO_OTHER;
+	a.key.dst.w[0] = family;
+	a.key.dst.w[1] = type;
+	return attempt(&a, RULE_SOCKET) == VERDICT_DENY ? -EPERM : 0;
 }
 
 /*
@@ -240,14 +281,47 @@ int setsockopt(struct bpf_sockopt *ctx)
 	return attempt(&a, RULE_OPTION) == VERDICT_DENY ? REFUSE : PROCEED;
 }
 
-/* What is sent to loopback must not leave by a network, whatever a socket's
- * options or a message's control data say. */
+/* Bound is bound: these only take note. */
+SEC("cgroup/post_bind4")
+int post_bind_v4(struct bpf_sock *ctx)
+{
+	note_bind(ctx);
+	return PROCEED;
+}
+
+SEC("cgroup/post_bind6")
+int post_bind_v6(struct bpf_sock *ctx)
+{
+	note_bind(ctx);
+	return PROCEED;
+}
+
+/* What no other hook has judged, or not lately. */
 SEC("cgroup_skb/egress")
 int packet(struct __sk_buff *skb)
 {
-	if (skb->ifindex == LOOPBACK_DEVICE || !to_loopback(skb))
-		return PROCEED;
-	return blocked_cgroup(bpf_skb_cgroup_id(skb)) ? REFUSE : PROCEED;
+	struct setting *s = gate_settings();
+	struct bpf_sock *sk = skb->sk;
+	struct glance h;
+	u32 own, *kind;
+
+	sk = sk ? bpf_sk_fullsock(sk) : NULL;
+	if (!sk || !s)
+		return PROCEED; /* the kernel's own */
+	h = glance_at(skb);
+	/* TCP, or UDP with a destination, that says what the socket does. */
+	own = h.proto == sk->protocol &&
+	      (is_tcp(sk) || (is_udp(sk) && sk->state == TCP_ESTABLISHED));
+	if (!h.astray && own) {
+		kind = kind_of(sk);
+		if (kind && *kind == SOCK_ANSWERS)
+			return PROCEED;
+		if (has_pass(bpf_get_socket_cookie(skb), READ_ONCE(s->generation)))
+			return PROCEED;
+	} else if (!h.astray && is_udp(sk) && h.proto == PROTO_UDP) {
+		return PROCEED; /* the send hook asked for its destination */
+	}
+	return last_wall(skb, sk, h.astray, own) == VERDICT_DENY ? REFUSE : PROCEED;
 }
 
 /*

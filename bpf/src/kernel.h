@@ -32,6 +32,15 @@ typedef long long s64;
 #define READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, val) (*(volatile typeof(x) *)&(x) = (val))
 
+/* Reads before it are done before those after it, on every processor: an atomic
+ * operation that returns a value is a full barrier. */
+static __always_inline void order_reads(void)
+{
+	u64 nothing = 0, before = __sync_fetch_and_add(&nothing, 1);
+
+	asm volatile("" : : "r"(before));
+}
+
 /* Keeps the compiler from making one call of two that differ by their map: the
  * verifier wants to know the map of each (6.1 refuses, later ones are slower). */
 #define KEEP_APART(result) asm volatile("" : "+r"(result))
@@ -43,20 +52,26 @@ enum {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
 #define BPF_F_NO_PREALLOC 1
+#define BPF_F_CLONE 512
 #define BPF_F_MMAPABLE 1024
 
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
+
+#define BPF_SK_STORAGE_GET_F_CREATE 1
+#define BPF_F_CURRENT_NETNS (-1LL)
 
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
 #define BPF_RB_AVAIL_DATA 0
 #define BPF_RB_RING_SIZE 1
 
+#define EPERM 1
 #define EEXIST 17
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
@@ -72,7 +87,14 @@ static u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*bpf_probe_read_kernel_str)(void *dst, u32 size, const void *src) = (void *)115;
 static long (*bpf_skb_load_bytes)(const void *skb, u32 offset, void *to, u32 len) = (void *)26;
+static u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static u64 (*bpf_skb_cgroup_id)(void *skb) = (void *)79;
+static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, const void *tuple, u32 size, u64 netns,
+					     u64 flags) = (void *)84;
+static long (*bpf_sk_release)(void *sk) = (void *)86;
+static struct bpf_sock *(*bpf_sk_fullsock)(struct bpf_sock *sk) = (void *)95;
+static void *(*bpf_sk_storage_get)(void *map, void *sk, const void *value,
+				   u64 flags) = (void *)107;
 static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
@@ -90,7 +112,29 @@ struct bpf_sock {
 	u32 priority;
 	u32 src_ip4;
 	u32 src_ip6[4];
-	u32 src_port;
+	u32 src_port; /* host order */
+	u16 dst_port; /* network order */
+	u16 pad;
+	u32 dst_ip4;
+	u32 dst_ip6[4];
+	u32 state;
+};
+
+struct bpf_sock_tuple {
+	union {
+		struct {
+			u32 saddr;
+			u32 daddr;
+			u16 sport;
+			u16 dport;
+		} v4;
+		struct {
+			u32 saddr[4];
+			u32 daddr[4];
+			u16 sport;
+			u16 dport;
+		} v6;
+	};
 };
 
 struct bpf_sock_addr {
@@ -120,6 +164,24 @@ struct __sk_buff {
 	u32 ifindex;
 	u32 tc_index;
 	u32 cb[5];
+	u32 hash;
+	u32 tc_classid;
+	u32 data;
+	u32 data_end;
+	u32 napi_id;
+	u32 family;
+	u32 remote_ip4;
+	u32 local_ip4;
+	u32 remote_ip6[4];
+	u32 local_ip6[4];
+	u32 remote_port;
+	u32 local_port;
+	u32 data_meta;
+	void *flow_keys __attribute__((aligned(8)));
+	u64 tstamp;
+	u32 wire_len;
+	u32 gso_segs;
+	struct bpf_sock *sk __attribute__((aligned(8)));
 };
 
 struct bpf_sockopt {

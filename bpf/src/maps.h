@@ -160,6 +160,46 @@ struct {
 	__type(value, u32);
 } forgers SEC(".maps");
 
+/* socket -> enum sock_kind, see wall.h. Written by connects, by the making of raw
+ * sockets, and by the last wall, which reads it. An accepted socket begins with a
+ * copy of its listener's. It lives as long as its socket; only one that is no
+ * ordinary client has any. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, u32);
+} kinds SEC(".maps");
+
+/* socket's cookie -> cookie and generation in which its packets were let pass, in
+ * one word, see wall.h. A cache: what another socket pushes out is judged again.
+ * Cookies count up, so that the living ones spread evenly. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536);
+	__type(key, u32);
+	__type(value, u64);
+} passes SEC(".maps");
+
+/* index -> the generation of the container's last change that ends what stood before.
+ * Written by user space, before `settings.generation` is raised. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u64);
+} strict SEC(".maps");
+
+/* index -> not 0 if the gate met a cgroup of the container later than its birth.
+ * Written by user space, cleared with a new container. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, u32);
+} met_late SEC(".maps");
+
 /* The ring of events: the only way by which decisions reach user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -104,6 +104,9 @@ func printHost(out io.Writer, s *enforcer.Status, now time.Time) {
 	if s.EventsWaiting {
 		fmt.Fprintln(out, "  events wait to be written to the event log")
 	}
+	for _, open := range s.Open {
+		fmt.Fprintf(out, "  open: %s\n", printable(open))
+	}
 	for _, problem := range s.Problems {
 		fmt.Fprintf(out, "  problem: %s\n", printable(problem))
 	}

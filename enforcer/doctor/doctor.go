@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -59,7 +60,7 @@ func (o Options) root() (string, error) {
 func Run(ctx context.Context, o Options) []Check {
 	checks := append([]Check{kernelVersion(), cgroups(), lsm()}, features()...)
 	checks = append(checks, pinned(o.Pins), others(o), probe(ctx, o))
-	return append(checks, docker(ctx, o.Docker)...)
+	return append(checks, docker(ctx, o)...)
 }
 
 func kernelVersion() Check {
@@ -81,7 +82,9 @@ func features() []Check {
 	var checks []Check
 	for _, f := range bpf.Features() {
 		c := Check{Name: f.Name, Level: OK}
-		if f.Err != nil {
+		if f.Err != nil && f.Optional {
+			c.Level, c.Detail, c.Cure = Warn, "open: "+f.Err.Error(), "drop NET_RAW of the containers that this list names, or use a kernel that takes fmod_ret programs"
+		} else if f.Err != nil {
 			c.Level, c.Detail, c.Cure = Fail, f.Err.Error(), "see docs/THREATS.md for what the gate needs of a kernel"
 		}
 		checks = append(checks, c)
@@ -122,10 +125,20 @@ func pinned(pins string) Check {
 		return Check{"gate", Fail, "no gate is pinned at " + pins, "start egw up or egw-enforcer"}
 	case len(found) > 1 || found[0].Layout != bpf.Layout:
 		return Check{"gate", Warn, fmt.Sprintf("pinned are %v, this build has layout %d", found, bpf.Layout), "restart the enforcer of this build"}
-	case len(found[0].Links) != len(bpf.LinkNames()):
+	case !attached(found[0]):
 		return Check{"gate", Fail, fmt.Sprintf("only %s are attached", strings.Join(found[0].Links, ", ")), "restart the enforcer"}
 	}
 	return Check{Name: "gate", Level: OK, Detail: fmt.Sprintf("pinned at %s, layout %d, %s", pins, bpf.Layout, strings.Join(found[0].Links, " "))}
+}
+
+// attached tells of a gate whether it has all that it cannot be without.
+func attached(gate bpf.Pinned) bool {
+	for _, name := range bpf.LinkNames() {
+		if !slices.Contains(gate.Links, name) {
+			return false
+		}
+	}
+	return true
 }
 
 // others are programs of somebody else on the same hooks: they may refuse what
@@ -154,8 +167,8 @@ func others(o Options) Check {
 
 // docker asks the engine, and looks at each container for what no filter on
 // its connects can hold.
-func docker(ctx context.Context, address string) []Check {
-	api, err := client.NewClientWithOpts(client.WithHost(address), client.WithAPIVersionNegotiation())
+func docker(ctx context.Context, o Options) []Check {
+	api, err := client.NewClientWithOpts(client.WithHost(o.Docker), client.WithAPIVersionNegotiation())
 	if err != nil {
 		return []Check{{"docker", Fail, err.Error(), "name the engine's address with --docker"}}
 	}
@@ -169,15 +182,17 @@ func docker(ctx context.Context, address string) []Check {
 	if err != nil {
 		return append(checks, Check{"containers", Fail, err.Error(), ""})
 	}
+	pins, err := bpf.Pins(o.Pins)
+	refuses := err == nil && bpf.RefusesPacketSockets(pins)
 	for _, c := range list {
-		checks = append(checks, containerChecks(ctx, api, c)...)
+		checks = append(checks, containerChecks(ctx, api, c, refuses)...)
 	}
 	return checks
 }
 
-func containerChecks(ctx context.Context, api *client.Client, s container.Summary) []Check {
+func containerChecks(ctx context.Context, api *client.Client, s container.Summary, refusesPackets bool) []Check {
 	name := "container " + strings.TrimPrefix(strings.Join(s.Names, ","), "/")
-	open, err := enforcer.Uncovered(ctx, api, s.ID)
+	open, err := enforcer.Uncovered(ctx, api, s.ID, refusesPackets)
 	if cerrdefs.IsNotFound(err) {
 		return nil
 	}

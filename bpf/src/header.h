@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#ifndef EGW_HEADER_H
+#define EGW_HEADER_H
+
+#include "decide.h"
+
+/* What the header of a packet says, as far as the last wall asks. */
+
+#define ETH_IPV4 htons(0x0800)
+#define ETH_IPV6 htons(0x86dd)
+
+#define NEXT_HOPOPTS 0
+#define NEXT_ROUTING 43
+#define NEXT_DSTOPTS 60
+
+/* A packet that does not go where it seems to. */
+enum astray {
+	/* It carries options, among which may be another way. */
+	ASTRAY_OPTIONS = 1,
+	/* It goes to loopback, by a device that leads out. */
+	ASTRAY_LOOPBACK = 2,
+	/* It is no IP packet. */
+	ASTRAY_UNREADABLE = 4,
+};
+
+struct ipv4_header {
+	u8 version_length;
+	u8 tos;
+	u16 length;
+	u16 id;
+	u16 fragment;
+	u8 ttl;
+	u8 proto;
+	u16 check;
+	u32 src;
+	u32 dst;
+};
+
+struct ipv6_header {
+	u32 flow;
+	u16 payload;
+	u8 next;
+	u8 hops;
+	struct addr src;
+	struct addr dst;
+};
+
+struct glance {
+	u32 astray;
+	u8 proto;
+};
+
+static __always_inline u32 astray_v6(const struct ipv6_header *ip, int leaves)
+{
+	u32 astray = 0;
+
+	if (ip->next == NEXT_HOPOPTS || ip->next == NEXT_ROUTING || ip->next == NEXT_DSTOPTS)
+		astray |= ASTRAY_OPTIONS;
+	if (leaves && is_local(&ip->dst))
+		astray |= ASTRAY_LOOPBACK;
+	return astray;
+}
+
+static __always_inline struct glance glance_at(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)READ_ONCE(skb->data);
+	void *end = (void *)(long)READ_ONCE(skb->data_end);
+	int leaves = skb->ifindex != LOOPBACK_DEVICE;
+	struct glance h = {.astray = ASTRAY_UNREADABLE};
+	struct ipv4_header *v4 = data;
+	struct ipv6_header *v6 = data;
+
+	if (skb->protocol == ETH_IPV4 && (void *)(v4 + 1) <= end) {
+		h.proto = v4->proto;
+		h.astray = v4->version_length == 0x45 ? 0 : ASTRAY_OPTIONS;
+		if (leaves && (v4->dst & htonl(0xff000000)) == htonl(0x7f000000))
+			h.astray |= ASTRAY_LOOPBACK;
+	} else if (skb->protocol == ETH_IPV6 && (void *)(v6 + 1) <= end) {
+		h.proto = v6->next;
+		h.astray = astray_v6(v6, leaves);
+	}
+	return h;
+}
+
+/* Takes both addresses, and the port where a packet says one, as a raw socket may
+ * have written them. */
+static __noinline int packet_addrs(struct __sk_buff *skb, struct ask *a)
+{
+	struct ipv4_header v4;
+	struct ipv6_header v6;
+	u32 payload = sizeof(v6);
+	u16 port = 0;
+	u8 proto;
+
+	if (skb->protocol == ETH_IPV4) {
+		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
+			return -1;
+		addr_from_v4(&a->key.dst, v4.dst);
+		addr_from_v4(&a->src, v4.src);
+		proto = v4.proto;
+		/* A later fragment has no ports. */
+		payload = v4.fragment & htons(0x1fff) ? 0 : (v4.version_length & 15) * 4;
+	} else {
+		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
+			return -1;
+		a->key.dst = v6.dst;
+		a->src = v6.src;
+		proto = v6.next;
+	}
+	if (payload && (proto == PROTO_TCP || proto == PROTO_UDP))
+		bpf_skb_load_bytes(skb, payload + 2, &port, sizeof(port));
+	a->key.port = ntohs(port);
+	a->key.proto = canonical_proto(proto);
+	return 0;
+}
+
+#define TCP_RST 4
+
+/* The flags of a TCP segment without data, else 0. */
+static __noinline u32 bare_segment(struct __sk_buff *skb)
+{
+	u32 offset = skb->protocol == ETH_IPV4 ? sizeof(struct ipv4_header)
+					       : sizeof(struct ipv6_header);
+	u8 tcp[14];
+
+	if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
+		return 0;
+	if (skb->len != offset + (tcp[12] >> 4) * 4)
+		return 0;
+	return tcp[13];
+}
+
+#define ICMPV6_MLD_FIRST 130
+#define ICMPV6_MLD_LAST 132
+#define ICMPV6_ND_FIRST 133
+#define ICMPV6_ND_LAST 137
+#define ICMPV6_MLD2 143
+
+/* What the kernel says through raw sockets of its own, which have the cgroup of
+ * whoever made the network namespace: how neighbours are found, who listens to which
+ * group, and the answer to a stray segment. */
+static __noinline int is_the_kernels(struct __sk_buff *skb, u32 protocol)
+{
+	struct ipv6_header v6;
+	u8 kind[16] = {};
+
+	if (protocol == PROTO_TCP)
+		return bare_segment(skb) != 0;
+	if (protocol != ICMPV6 || skb->protocol != ETH_IPV6)
+		return 0;
+	if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)) ||
+	    bpf_skb_load_bytes(skb, sizeof(v6), kind, sizeof(kind)))
+		return 0;
+	if (v6.next == ICMPV6)
+		return kind[0] >= ICMPV6_ND_FIRST && kind[0] <= ICMPV6_ND_LAST;
+	/* A router alert of eight bytes stands before reports about groups. */
+	if (v6.next != NEXT_HOPOPTS || kind[0] != ICMPV6 || kind[1])
+		return 0;
+	return (kind[8] >= ICMPV6_MLD_FIRST && kind[8] <= ICMPV6_MLD_LAST) || kind[8] == ICMPV6_MLD2;
+}
+
+#endif
