@@ -7,7 +7,6 @@ const (
 	needsRaw   = "packet sockets are not judged: cap_drop NET_RAW"
 	needsAdmin = "with NET_ADMIN the container's network is its own"
 	notJudged  = "not judged"
-	stood      = "made before the mode changed, and no connection that is cut"
 	callers32  = "the kernel does not show 32-bit setsockopt to programs"
 )
 
@@ -36,8 +35,8 @@ var openWays = map[string]string{
 	"forged datagram by packet socket": needsRaw, "transit by lo": needsRaw,
 
 	"admin neighbour entry": needsAdmin, "admin address": needsAdmin, "admin vxlan": needsAdmin,
-	"admin ipip": needsAdmin, "admin gre": needsAdmin, "admin segment routing": needsAdmin,
+	"admin ipip": needsAdmin, "admin gre": needsAdmin,
 	"admin ipsec": needsAdmin, "admin tun": needsAdmin,
 
-	"standing packet": needsRaw, "standing forger": stood,
+	"standing packet": needsRaw,
 }
