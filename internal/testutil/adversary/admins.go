@@ -30,6 +30,7 @@ func admins() []Technique {
 	return []Technique{
 		admin("neighbour entry", "4", "what is allowed is sent to another container's link address", "", neighbourEntry),
 		admin("address", "4", "has the destination's own address, and is then answered", "", ownAddress),
+		admin("own address", "4", "has the destination's own address, writes to itself there, and is then answered", "", answerOwn),
 		tunnel("vxlan", "VXLAN", func(a *attempt, l netlink.LinkAttrs) (netlink.Link, error) {
 			return &netlink.Vxlan{LinkAttrs: l, VxlanId: 7, Group: a.Addr4().AsSlice(), Port: 4789}, nil
 		}),
@@ -100,6 +101,36 @@ func ownAddress(a *attempt) error {
 	}
 	return a.forgePeer("4", func(int) error { return nil }, func() error {
 		return step("address del", netlink.AddrDel(lo, address))
+	})
+}
+
+// answerOwn is as ownAddress, but nothing tells the datagram from an honest one.
+func answerOwn(a *attempt) error {
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		return step("find lo", err)
+	}
+	address := &netlink.Addr{IPNet: prefix(a.Addr4())}
+	if err := netlink.AddrAdd(lo, address); err != nil {
+		return step("address add", err)
+	}
+	defer func() { _ = netlink.AddrDel(lo, address) }()
+	return socket(unix.AF_INET, unix.SOCK_DGRAM, 0, func(server int) error {
+		if err := apply(server, []tweak{bindTo(anyAddr("4", a.Port()))}); err != nil {
+			return err
+		}
+		err := a.send(message{to: a.at(a.Addr4()), text: []byte("-"), prepare: []tweak{bindTo(a.to4())}})
+		if err != nil {
+			return err
+		}
+		_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
+		if err != nil {
+			return step("recvfrom", err)
+		}
+		if err := netlink.AddrDel(lo, address); err != nil {
+			return step("address del", err)
+		}
+		return step("sendto", unix.Sendto(server, a.text, 0, from))
 	})
 }
 

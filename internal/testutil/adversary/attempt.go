@@ -1,6 +1,7 @@
 package adversary
 
 import (
+	"encoding/binary"
 	"errors"
 	"net"
 	"net/netip"
@@ -199,6 +200,8 @@ type message struct {
 	control     []byte
 	flags       int
 	prepare     []tweak
+	// flow is the flow label of IPv6.
+	flow uint32
 	// connect to it instead of naming it.
 	connect bool
 }
@@ -221,8 +224,20 @@ func (a *attempt) send(m message) error {
 			}
 			return step("send", unix.Sendmsg(fd, m.text, m.control, nil, m.flags))
 		}
-		return step("sendmsg", unix.Sendmsg(fd, m.text, m.control, sockaddr(m.to), m.flags))
+		return step("sendmsg", sendmsg(fd, m))
 	})
+}
+
+// sendmsg names the destination itself, with the flow label, which the package
+// unix leaves out.
+func sendmsg(fd int, m message) error {
+	if m.flow == 0 {
+		return unix.Sendmsg(fd, m.text, m.control, sockaddr(m.to), m.flags)
+	}
+	name := rawAddr(m.to)
+	binary.BigEndian.PutUint32(name[4:], m.flow)
+	_, _, no := unix.Syscall6(unix.SYS_SENDTO, uintptr(fd), ptr(m.text), uintptr(len(m.text)), uintptr(m.flags), ptr(name), uintptr(len(name)))
+	return errnoOrNil(no)
 }
 
 // tweak prepares a socket.

@@ -153,14 +153,8 @@ func udpFreebind(a *attempt, family string) error {
 
 // udpFlowLabel asks for a label of its own, which carries 20 bits besides.
 func udpFlowLabel(a *attempt) error {
-	const flowLabelMgr, flowInfoSend = 32, 33
-	label := make([]byte, 32) // struct in6_flowlabel_req
-	to := a.Addr6().As16()
-	copy(label, to[:])
-	binary.BigEndian.PutUint32(label[16:], uint32(a.Number))
-	label[20], label[21] = 0, 255 // get, for anybody
-	binary.NativeEndian.PutUint16(label[22:], 1)
-	return a.send(message{to: a.to6(), prepare: []tweak{
+	label := flowRequest(a.Addr6(), a.Number)
+	return a.send(message{to: a.to6(), flow: uint32(a.Number), prepare: []tweak{
 		setBytes(unix.SOL_IPV6, flowLabelMgr, label), setInt(unix.SOL_IPV6, flowInfoSend, 1),
 	}})
 }

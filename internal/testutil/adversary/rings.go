@@ -16,6 +16,9 @@ const (
 	uringConnect = 16
 	uringSend    = 26
 	uringSendZC  = 47
+	uringCommand = 46
+
+	commandSetsockopt = 3
 )
 
 // rings go by io_uring, besides the plain connect of the probe.
@@ -36,7 +39,35 @@ func rings() []Technique {
 		}),
 		both(Technique{Name: "uring polled connect", How: "io_uring's connect, submitted by a thread of the kernel", Needs: needs}, func(a *attempt, family string) error {
 			return a.uring(family, probe.UringSQPoll, uringConnect)
+		}),
+		[]Technique{
+			{Name: "uring source route", Family: "4", How: "IP_OPTIONS by io_uring's setsockopt", Needs: "io_uring with commands of sockets", Cap: "NET_RAW", Phase: PhaseMany, run: func(a *attempt) error {
+				return a.send(message{to: a.Allowed4, text: []byte("-"), prepare: []tweak{
+					setByRing(unix.SOL_IP, unix.IP_OPTIONS, sourceRoute(a.Addr4())),
+				}})
+			}},
+			{Name: "uring forged peer", Family: "6", How: "IPV6_FREEBIND by io_uring's setsockopt: plays the destination, and is then answered", Needs: "io_uring with commands of sockets", Phase: PhaseMany, run: func(a *attempt) error {
+				return a.forgePeer("6", setByRing(unix.SOL_IPV6, unix.IPV6_FREEBIND, word(1)))
+			}},
+		})
+}
+
+// setByRing sets a socket's option by io_uring.
+func setByRing(level, name int, value []byte) tweak {
+	return func(fd int) error {
+		var pin runtime.Pinner
+		defer pin.Unpin()
+		pin.Pin(&value[0])
+		return step("setsockopt", probe.Uring(0, "setsockopt", func(sqe []byte) {
+			sqe[0] = uringCommand
+			binary.NativeEndian.PutUint32(sqe[4:], uint32(fd))
+			binary.NativeEndian.PutUint32(sqe[8:], commandSetsockopt)
+			binary.NativeEndian.PutUint32(sqe[16:], uint32(level))
+			binary.NativeEndian.PutUint32(sqe[20:], uint32(name))
+			binary.NativeEndian.PutUint32(sqe[44:], uint32(len(value)))
+			binary.NativeEndian.PutUint64(sqe[48:], uint64(ptr(value)))
 		}))
+	}
 }
 
 func (a *attempt) uring(family string, flags uint32, op byte) error {

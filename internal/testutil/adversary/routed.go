@@ -1,13 +1,30 @@
 package adversary
 
 import (
+	"encoding/binary"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
 )
 
-// Option 6 of IP_OPTIONS' control message, and what unix has no name for.
-const ipRetopts = 7
+// What unix has no name for.
+const (
+	ipRetopts      = 7
+	ipv6OldRoute   = 5
+	ipv6OldOptions = 6
+	flowLabelMgr   = 32
+	flowInfoSend   = 33
+)
+
+// flowRequest gets a flow label, for anybody's use: struct in6_flowlabel_req.
+func flowRequest(to netip.Addr, label int) []byte {
+	const shared, create, size = 255, 1, 32
+	b := append(make([]byte, 0, size), to.AsSlice()...)
+	b = binary.BigEndian.AppendUint32(b, uint32(label))
+	b = append(b, 0, shared)
+	b = binary.NativeEndian.AppendUint16(b, create)
+	return append(b, make([]byte, size-len(b))...)
+}
 
 // sourceRoute is an IPv4 loose source route by one hop.
 func sourceRoute(hop netip.Addr) []byte {
@@ -80,6 +97,21 @@ func routed() []Technique {
 		})},
 		{Name: "routing header mobile", Family: "6", How: "IPV6_RTHDR of Mobile IPv6 as a control message", Needs: "Mobile IPv6", Phase: PhaseMany, run: udp(func(a *attempt) message {
 			return message{to: a.Allowed6, control: control(unix.SOL_IPV6, unix.IPV6_RTHDR, mobile(a.Addr6()))}
+		})},
+		{Name: "routing header old", Family: "6", How: "the control message of RFC 2292", Needs: "a kernel that takes it", Phase: PhaseMany, run: udp(func(a *attempt) message {
+			return message{to: a.Allowed6, control: control(unix.SOL_IPV6, ipv6OldRoute, segments(a.Allowed6.Addr(), a.Addr6()))}
+		})},
+		{Name: "routing header flow", Family: "6", How: "IPV6_RTHDR brought along with a flow label", Needs: "a kernel that takes it", Phase: PhaseMany, run: udp(func(a *attempt) message {
+			request := flowRequest(a.Allowed6.Addr(), a.Number)
+			request = append(request, control(unix.SOL_IPV6, unix.IPV6_RTHDR, segments(a.Allowed6.Addr(), a.Addr6()))...)
+			return message{to: a.Allowed6, flow: uint32(a.Number), prepare: []tweak{
+				setBytes(unix.SOL_IPV6, flowLabelMgr, request), setInt(unix.SOL_IPV6, flowInfoSend, 1),
+			}}
+		})},
+		{Name: "routing header sticky", Family: "6", How: "IPV6_2292PKTOPTIONS by setsockopt", Needs: "a kernel that takes it", Phase: PhaseMany, run: udp(func(a *attempt) message {
+			return message{to: a.Allowed6, prepare: []tweak{
+				setBytes(unix.SOL_IPV6, ipv6OldOptions, control(unix.SOL_IPV6, unix.IPV6_RTHDR, segments(a.Allowed6.Addr(), a.Addr6()))),
+			}}
 		})},
 		{Name: "hop-by-hop options", Family: "6", How: "the message in IPV6_HOPOPTS, to elsewhere", Cap: "NET_RAW", Phase: PhaseMany, run: func(a *attempt) error {
 			return a.send(message{to: a.to6(), prepare: []tweak{setBytes(unix.SOL_IPV6, unix.IPV6_HOPOPTS, options(a.text))}})
