@@ -20,7 +20,7 @@ import (
 
 // Layout is the number of the arrangement of maps and structs. It changes with
 // any of them, so that programs never meet maps made for others.
-const Layout = 3
+const Layout = 4
 
 // Gate is an open gate. Its methods may be called concurrently.
 type Gate struct {

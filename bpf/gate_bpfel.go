@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type gateAsked struct {
+	_         structs.HostLayout
+	Questions uint64
+	Octets    uint64
+	Longest   uint64
+}
+
 type gateBirth uint32
 
 const (
@@ -214,6 +221,7 @@ const (
 	gateMapHeaders           = "headers"
 	gateMapKinds             = "kinds"
 	gateMapMetLate           = "met_late"
+	gateMapNames             = "names"
 	gateMapOverflows         = "overflows"
 	gateMapPasses            = "passes"
 	gateMapPeers             = "peers"
@@ -327,6 +335,7 @@ type gateMapSpecs struct {
 	Headers     *ebpf.MapSpec `ebpf:"headers"`
 	Kinds       *ebpf.MapSpec `ebpf:"kinds"`
 	MetLate     *ebpf.MapSpec `ebpf:"met_late"`
+	Names       *ebpf.MapSpec `ebpf:"names"`
 	Overflows   *ebpf.MapSpec `ebpf:"overflows"`
 	Passes      *ebpf.MapSpec `ebpf:"passes"`
 	Peers       *ebpf.MapSpec `ebpf:"peers"`
@@ -386,6 +395,7 @@ type gateMaps struct {
 	Headers     *ebpf.Map `ebpf:"headers"`
 	Kinds       *ebpf.Map `ebpf:"kinds"`
 	MetLate     *ebpf.Map `ebpf:"met_late"`
+	Names       *ebpf.Map `ebpf:"names"`
 	Overflows   *ebpf.Map `ebpf:"overflows"`
 	Passes      *ebpf.Map `ebpf:"passes"`
 	Peers       *ebpf.Map `ebpf:"peers"`
@@ -412,6 +422,7 @@ func (m *gateMaps) Close() error {
 		m.Headers,
 		m.Kinds,
 		m.MetLate,
+		m.Names,
 		m.Overflows,
 		m.Passes,
 		m.Peers,

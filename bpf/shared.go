@@ -16,14 +16,15 @@ import (
 // read them. A system call would copy byte by byte; through the mapping a value
 // of up to eight bytes changes in one store.
 type shared struct {
-	settingsMem, statesMem, policiesMem, headersMem, strictMem []byte
-	states                                                     []uint64
-	policies                                                   []uint32
-	headers                                                    []gateHeader
+	settingsMem, statesMem, policiesMem, headersMem, strictMem, namesMem []byte
+	states                                                               []uint64
+	policies                                                             []uint32
+	headers                                                              []gateHeader
 	// strict is by index the generation of the last change that kept nothing;
 	// changing guards it, and the raising of the generation.
 	strict   []uint64
 	changing sync.Mutex
+	names    []gateAsked
 }
 
 func mapShared(m *gateMaps) (*shared, error) {
@@ -38,6 +39,7 @@ func mapShared(m *gateMaps) (*shared, error) {
 		{&s.policiesMem, m.Policies, "policies"},
 		{&s.headersMem, m.Headers, "headers"},
 		{&s.strictMem, m.Strict, "strict"},
+		{&s.namesMem, m.Names, "names"},
 	} {
 		mem, err := mapArray(f.m)
 		if err != nil {
@@ -50,6 +52,7 @@ func mapShared(m *gateMaps) (*shared, error) {
 	s.policies = unsafe.Slice((*uint32)(unsafe.Pointer(&s.policiesMem[0])), 2*m.Policies.MaxEntries())
 	s.headers = unsafe.Slice((*gateHeader)(unsafe.Pointer(&s.headersMem[0])), m.Headers.MaxEntries())
 	s.strict = unsafe.Slice((*uint64)(unsafe.Pointer(&s.strictMem[0])), m.Strict.MaxEntries())
+	s.names = unsafe.Slice((*gateAsked)(unsafe.Pointer(&s.namesMem[0])), m.Names.MaxEntries())
 	return s, nil
 }
 
@@ -93,7 +96,7 @@ func (s *shared) policy(slot uint32) *uint32 { return &s.policies[2*slot] }
 
 func (s *shared) close() error {
 	var errs []error
-	for _, mem := range [][]byte{s.settingsMem, s.statesMem, s.policiesMem, s.headersMem, s.strictMem} {
+	for _, mem := range [][]byte{s.settingsMem, s.statesMem, s.policiesMem, s.headersMem, s.strictMem, s.namesMem} {
 		if mem != nil {
 			errs = append(errs, unix.Munmap(mem))
 		}

@@ -150,6 +150,14 @@ struct counts {
 	u64 n[VERDICTS]; /* by verdict; VERDICT_NONE stays 0 */
 };
 
+/* Questions to Docker's resolver, see inside.h. */
+struct asked {
+	u64 questions;
+	u64 octets;
+	/* Of the longest name since user space took it away. */
+	u64 longest;
+};
+
 struct overflow {
 	u64 pending[VERDICTS]; /* decisions that no event tells of yet */
 	u64 total[VERDICTS];   /* all that ever overflowed */

@@ -7,8 +7,8 @@
 #include "birth.h"
 #include "decide.h"
 #include "flows.h"
+#include "inside.h"
 #include "sweep.h"
-#include "wall.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -309,6 +309,9 @@ int packet(struct __sk_buff *skb)
 	if (!sk || !s)
 		return PROCEED; /* the kernel's own */
 	h = glance_at(skb);
+	if (skb->ifindex == LOOPBACK_DEVICE && (h.proto == PROTO_UDP || h.resolver) &&
+	    inside(skb, h.resolver) == VERDICT_DENY)
+		return REFUSE;
 	/* TCP, or UDP with a destination, that says what the socket does. */
 	own = h.proto == sk->protocol &&
 	      (is_tcp(sk) || (is_udp(sk) && sk->state == TCP_ESTABLISHED));

@@ -48,6 +48,8 @@ struct ipv6_header {
 struct glance {
 	u32 astray;
 	u8 proto;
+	/* It goes to the address of Docker's resolver. */
+	u8 resolver;
 };
 
 static __always_inline u32 astray_v6(const struct ipv6_header *ip, int leaves)
@@ -72,6 +74,7 @@ static __always_inline struct glance glance_at(struct __sk_buff *skb)
 
 	if (skb->protocol == ETH_IPV4 && (void *)(v4 + 1) <= end) {
 		h.proto = v4->proto;
+		h.resolver = v4->dst == V4_RESOLVER;
 		h.astray = v4->version_length == 0x45 ? 0 : ASTRAY_OPTIONS;
 		if (leaves && (v4->dst & htonl(0xff000000)) == htonl(0x7f000000))
 			h.astray |= ASTRAY_LOOPBACK;

@@ -150,6 +150,16 @@ struct {
 	__type(value, u64);
 } peers SEC(".maps");
 
+/* index -> what the container asked Docker's resolver. Written by its packets; user
+ * space reads it and takes the longest name away. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct asked);
+} names SEC(".maps");
+
 /* index -> not 0 once a process of the container made a socket that can carry
  * another host's address, see attempt.h. Written by that hook, cleared by user space
  * with a new container. */
