@@ -36,6 +36,8 @@ type Config struct {
 	// lists before it is forgotten.
 	SettleSeconds float64 `yaml:"settle_seconds"`
 	NATS          NATS    `yaml:"nats"`
+	// DNS bounds the questions to Docker's resolver.
+	DNS DNS `yaml:"dns"`
 	// ListenMetrics is a loopback address for metrics, health and readiness;
 	// empty is none.
 	ListenMetrics telemetry.Address `yaml:"listen_metrics"`
@@ -71,6 +73,7 @@ func DefaultConfig() Config {
 		DefaultMode:      policy.ModeAllow.String(),
 		UnknownContainer: policy.ModeBlock.String(),
 		SettleSeconds:    30,
+		DNS:              DNS{QuestionsPerSecond: 50, OctetsPerSecond: 4000, LongestName: 150},
 		NATS:             NATS{NATS: daemon.NATS{Socket: eventlog.DefaultSocket}},
 		ListenMetrics:    telemetry.Default("127.0.0.1:9741"),
 	}
@@ -103,7 +106,7 @@ func (c Config) Validate() error {
 	if c.SettleSeconds < 0 {
 		errs = append(errs, errors.New("settle_seconds: must not be negative"))
 	}
-	errs = append(errs, c.NATS.Validate())
+	errs = append(errs, c.NATS.Validate(), c.DNS.validate())
 	if c.NATS.URL == "" && c.NATS.Socket == "" && c.NATS.Listen == "" {
 		errs = append(errs, errors.New("nats: url, or socket or listen of an own server, must be set"))
 	}

@@ -193,16 +193,17 @@ func enforcers(s *scene.Scene) []string {
 	s.Event(minute, "off", "gate.detached", nil)
 	s.Event(minute, "ill", "policy.applied", nil)
 	s.Event(minute, "well", "docker.lost", func(e *schemas.HostEvent) {
-		e.Message = "gate.detached container.uncovered label.invalid policy.invalid outbox.full"
+		e.Message = "dns.unusual gate.detached container.uncovered label.invalid policy.invalid outbox.full"
 	})
 	s.Event(minute, "well", "policy.invalid", func(e *schemas.HostEvent) { e.Policy = "shop/web" })
 	s.Event(minute, "well", "policylog.lost", nil)
 	s.Event(minute, "well", "label.invalid", func(e *schemas.HostEvent) { e.Container = "c1" })
 	s.Event(minute, "well", "container.uncovered", func(e *schemas.HostEvent) { e.Container = "c2" })
+	s.Event(minute, "well", "dns.unusual", func(e *schemas.HostEvent) { e.Container = "c3" })
 	return []string{
 		"EgwEnforcerSilent host=silent", "EgwEnforcerProblem host=ill", "EgwHostBehind host=behind", "EgwLearningTooLong workload=slow",
 		"EgwGateDetached host=off", "EgwPolicyInvalid host=well policy=shop/web", "EgwPolicyInvalid host=well",
-		"EgwLabelInvalid container=c1 host=well", "EgwContainerUncovered container=c2 host=well",
+		"EgwLabelInvalid container=c1 host=well", "EgwContainerUncovered container=c2 host=well", "EgwDnsUnusual container=c3 host=well",
 	}
 }
 
