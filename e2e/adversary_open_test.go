@@ -7,7 +7,6 @@ const (
 	needsRaw   = "packet sockets are not judged: cap_drop NET_RAW"
 	needsAdmin = "with NET_ADMIN the container's network is its own"
 	notJudged  = "not judged"
-	callers32  = "the kernel does not show 32-bit setsockopt to programs"
 )
 
 // dnsWays go by Docker's resolver, which the label egress.dns=deny closes.
@@ -27,14 +26,12 @@ var openWays = map[string]string{
 	"igmp source": notJudged,
 	"mld join":    notJudged,
 
-	"32-bit forged peer": callers32,
-
 	"packet raw": needsRaw, "packet dgram": needsRaw, "packet vnet": needsRaw, "packet ring": needsRaw,
 	"packet old": needsRaw, "packet type": needsRaw, "packet neighbour": needsRaw, "packet arp": needsRaw,
 	"forged echo by packet socket": needsRaw, "forged syn by packet socket": needsRaw,
 	"forged datagram by packet socket": needsRaw, "transit by lo": needsRaw,
 
-	"admin neighbour entry": needsAdmin, "admin address": needsAdmin, "admin vxlan": needsAdmin,
+	"admin neighbour entry": needsAdmin, "admin vxlan": needsAdmin,
 	"admin ipip": needsAdmin, "admin gre": needsAdmin,
 	"admin ipsec": needsAdmin, "admin tun": needsAdmin,
 

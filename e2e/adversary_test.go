@@ -65,6 +65,7 @@ func TestAdversary(t *testing.T) {
 		c.compare(t, open[i], closed[i])
 	}
 	c.compare(t, open[0], &killed)
+	c.names(t, closed[0])
 	if !t.Failed() {
 		c.update(t, open, closed)
 	}
@@ -97,6 +98,21 @@ func (c *crew) all(some []*hostile, mode string, block func()) {
 	defer stop()
 	for _, h := range some {
 		c.finish(h)
+	}
+}
+
+// names holds that what left in names, by Docker's own resolver, was counted.
+func (c *crew) names(t *testing.T, h *hostile) {
+	t.Helper()
+	g := c.gate(t)
+	defer g.Close()
+	all, err := g.Containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := g.Names(all[h.c.ID])
+	if err != nil || n.Questions < uint64(len(dnsWays)) || n.Longest < 20 {
+		t.Errorf("%s: questions counted: %+v, %v", h.name, n, err)
 	}
 }
 
