@@ -66,11 +66,16 @@ func statuses(ctx context.Context, l *eventlog.Log, hosts []string) []hostStatus
 // ask puts a question to a host's enforcer and decodes what it answers. A host
 // that keeps silent is one that does not answer.
 func ask(ctx context.Context, l *eventlog.Log, host, name string, question, answer any) error {
+	return askFor(ctx, askWait, l, host, name, question, answer)
+}
+
+// askFor is ask with the longest wait.
+func askFor(ctx context.Context, most time.Duration, l *eventlog.Log, host, name string, question, answer any) error {
 	request, err := json.Marshal(question)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askWait)
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	data, err := l.Ask(ctx, host, name, request)
 	if errors.Is(err, context.DeadlineExceeded) {

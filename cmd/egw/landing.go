@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -41,8 +42,7 @@ func (a *app) landing(ctx context.Context, d *operator.Desk, done operator.Done)
 	g.SetLimit(asksAtOnce)
 	for _, host := range names {
 		g.Go(func() error {
-			var did enforcer.Applied
-			err := ask(ctx, d.Log(), host, enforcer.AskApplied, enforcer.AppliedRequest{Revision: done.Revision}, &did)
+			did, err := applied(ctx, d.Log(), host, done.Revision)
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -60,6 +60,22 @@ func (a *app) landing(ctx context.Context, d *operator.Desk, done operator.Done)
 		return nil
 	}
 	return &on
+}
+
+// askAgain is when a host that is silent is asked again: the enforcer that was
+// asked may be gone, and another one in its place.
+const askAgain = time.Second
+
+// applied waits until a revision is in force on a host.
+func applied(ctx context.Context, l *eventlog.Log, host string, revision uint64) (did enforcer.Applied, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	for {
+		err = askFor(ctx, askAgain, l, host, enforcer.AskApplied, enforcer.AppliedRequest{Revision: revision}, &did)
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return did, err
+		}
+	}
 }
 
 // text says what is worth saying.
