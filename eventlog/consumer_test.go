@@ -147,10 +147,10 @@ func TestConsumerGoesOnBehindWhatWasDelivered(t *testing.T) {
 	wantDrained(t, c, 10, s)
 	stop()
 	publishHosts(t, l, 10, 20)
-	status, err := c.Status(testContext(t))
-	if err != nil || status.Pending != 10 || status.Oldest.IsZero() {
-		t.Errorf("status %+v, %v; want 10 pending", status, err)
-	}
+	waitFor(t, "10 pending", func() bool {
+		status, err := c.Status(testContext(t))
+		return err == nil && status.Pending == 10 && !status.Oldest.IsZero()
+	})
 	consume(t, testConsumer(l), s.deliver)
 	wantDrained(t, c, 20, s)
 	wantSequences(t, s.sequences(), 20)

@@ -28,7 +28,7 @@ type term struct {
 	pin     string
 	settled bool // held is all that the server waits for
 	since   time.Time
-	acked   uint64
+	done    recent // delivered and acknowledged
 }
 
 // term reads until something is wrong. It tells whether a round was delivered.
@@ -48,7 +48,7 @@ func (c *Consumer) term(ctx context.Context, deliver func(context.Context, []Mes
 	g.Go(func() error { return t.receive(gctx) })
 	g.Go(func() error { return t.deliver(gctx, deliver) })
 	err = g.Wait()
-	return t.acked != 0, err
+	return len(t.done.order) > 0, err
 }
 
 // receive keeps messages coming while there is room, and the server informed.
@@ -93,7 +93,7 @@ func (t *term) take(m *nats.Msg) error {
 	if pin := m.Header.Get("Nats-Pin-Id"); pin != t.pin {
 		t.pin, t.settled = pin, false
 	}
-	if meta.Sequence.Stream <= t.acked {
+	if t.done.has(meta.Sequence.Stream) {
 		_ = t.c.l.nc.Publish(m.Reply, ackWord) // it crossed with its acknowledgement
 		return nil
 	}
@@ -214,7 +214,7 @@ func (t *term) finish(n int) {
 	defer t.mu.Unlock()
 	for _, m := range t.held[:n] {
 		t.bytes -= m.size
-		t.acked = max(t.acked, m.Sequence)
+		t.done.add(m.Sequence)
 	}
 	t.held = slices.Delete(t.held, 0, n)
 	t.flying, t.since = 0, time.Time{} // what came meanwhile has waited enough
