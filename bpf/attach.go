@@ -107,6 +107,30 @@ func (g *Gate) attachHook(h hook, root *os.File, cgroupID uint64) error {
 // updateLink gives a pinned link of that cgroup another program. It reports
 // false where there is no such link: the cgroup may have been removed.
 func updateLink(pin string, prog *ebpf.Program, cgroupID uint64) (bool, error) {
+	return withPinnedLink(pin, func(l link.Link, info *link.Info) (bool, error) {
+		if cg := info.Cgroup(); cg == nil || cg.CgroupId != cgroupID {
+			return false, nil
+		}
+		return true, l.Update(prog)
+	})
+}
+
+// keepLink reports whether the pinned link has that very program: before 6.10 a
+// tracepoint takes a program once.
+func keepLink(pin string, prog *ebpf.Program) (bool, error) {
+	return withPinnedLink(pin, func(_ link.Link, has *link.Info) (bool, error) {
+		wants, err := prog.Info()
+		if err != nil {
+			return false, err
+		}
+		id, ok := wants.ID()
+		return ok && has.Program == id, nil
+	})
+}
+
+// withPinnedLink reports false where there is no pinned link, else what fn says
+// of it.
+func withPinnedLink(pin string, fn func(link.Link, *link.Info) (bool, error)) (bool, error) {
 	l, err := link.LoadPinnedLink(pin, nil)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
@@ -119,33 +143,7 @@ func updateLink(pin string, prog *ebpf.Program, cgroupID uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if cg := info.Cgroup(); cg == nil || cg.CgroupId != cgroupID {
-		return false, nil
-	}
-	return true, l.Update(prog)
-}
-
-// keepLink reports whether the pinned link has that very program: before 6.10 a
-// tracepoint takes a program once.
-func keepLink(pin string, prog *ebpf.Program) (bool, error) {
-	l, err := link.LoadPinnedLink(pin, nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer l.Close()
-	has, err := l.Info()
-	if err != nil {
-		return false, err
-	}
-	wants, err := prog.Info()
-	if err != nil {
-		return false, err
-	}
-	id, ok := wants.ID()
-	return ok && has.Program == id, nil
+	return fn(l, info)
 }
 
 func newLink(h hook, root *os.File) (link.Link, error) {
