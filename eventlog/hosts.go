@@ -47,7 +47,10 @@ func (l *Log) appendOnce(ctx context.Context, id string, m *nats.Msg, stream str
 			return ack.Sequence, nil
 		case isWrongSequence(err):
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, ErrStale)
-		case apiCode(err) != 0 && !isFull(err), errors.Is(err, nats.ErrMaxPayload):
+		case errors.Is(err, nats.ErrMaxPayload):
+			return 0, fmt.Errorf("append to %s: %d bytes are more than the %d that the server takes as one event: make it smaller, "+
+				"or raise max_payload of an external server: %w", m.Subject, len(m.Data), l.nc.MaxPayload(), err)
+		case apiCode(err) != 0 && !isFull(err):
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, err)
 		case l.nc.IsClosed():
 			return 0, fmt.Errorf("append to %s: %w", m.Subject, ErrClosed)

@@ -3,6 +3,7 @@ package eventlog
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/egresswarden/egresswarden/schemas"
@@ -41,6 +42,16 @@ func TestAStalePolicyEventIsRefused(t *testing.T) {
 	}
 	if got := collect(t, l.PolicyEvents(ctx, 4, false)); len(got) != 0 {
 		t.Errorf("policy log from revision 4 is %v", got)
+	}
+}
+
+func TestAnEventThatIsTooLargeNamesTheCure(t *testing.T) {
+	l := connect(t, startServer(t).Options())
+	e := modeSet("shop/web", schemas.Mode_MODE_BLOCK)
+	e.Reason = strings.Repeat("x", maxPayload)
+	_, err := l.AppendPolicy(testContext(t), e, 0)
+	if err == nil || !strings.Contains(err.Error(), "the 8388608 that the server takes as one event: make it smaller") {
+		t.Errorf("append: %v", err)
 	}
 }
 
