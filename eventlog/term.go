@@ -1,9 +1,10 @@
 package eventlog
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,15 +15,18 @@ import (
 // term is the time from subscribing to losing the pin, the consumer or the
 // connection's patience. One goroutine receives, another delivers.
 type term struct {
-	c     *Consumer
-	sub   *nats.Subscription
+	c   *Consumer
+	sub *nats.Subscription
+	// came has what sub gets, all of it: the library's NextMsg keeps messages for
+	// itself that look like the server's "no responders".
+	came  chan *nats.Msg
 	inbox string
 	pull  pull
 	asked time.Time // the server, by settle
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change of what follows
-	held    []Message     // by sequence; the first `flying` are being delivered
+	held    []Message     // the first `flying` are being delivered; those and the rest by sequence
 	bytes   int
 	flying  int
 	pin     string
@@ -36,8 +40,16 @@ func (c *Consumer) term(ctx context.Context, deliver func(context.Context, []Mes
 	if err := c.ensure(ctx); err != nil {
 		return false, err
 	}
-	t := &term{c: c, inbox: c.l.nc.NewInbox(), changed: make(chan struct{})}
-	if t.sub, err = c.l.nc.SubscribeSync(t.inbox + ".*"); err != nil {
+	t := &term{c: c, inbox: c.l.nc.NewInbox(), changed: make(chan struct{}), came: make(chan *nats.Msg)}
+	ended := make(chan struct{})
+	defer close(ended)
+	t.sub, err = c.l.nc.Subscribe(t.inbox+".*", func(m *nats.Msg) {
+		select {
+		case t.came <- m:
+		case <-ended:
+		}
+	})
+	if err != nil {
 		return false, err
 	}
 	defer t.release(ctx)
@@ -59,15 +71,16 @@ func (t *term) receive(ctx context.Context) error {
 		if err := t.request(); err != nil {
 			return err
 		}
-		m, err := t.sub.NextMsg(tick)
-		switch {
-		case err == nil:
-			err = t.take(m)
-		case errors.Is(err, nats.ErrTimeout):
-			err = nil
-		}
-		if err != nil {
-			return err
+		select {
+		case m := <-t.came:
+			if err := t.take(m); err != nil {
+				return err
+			}
+		case <-time.After(tick):
+			if !t.sub.IsValid() {
+				return nats.ErrBadSubscription
+			}
+		case <-ctx.Done():
 		}
 		if time.Since(extended) > t.c.o.AckWait/3 {
 			extended = time.Now()
@@ -80,7 +93,8 @@ func (t *term) receive(ctx context.Context) error {
 
 // take looks at what came from the server.
 func (t *term) take(m *nats.Msg) error {
-	if status := m.Header.Get("Status"); status != "" && len(m.Data) == 0 {
+	// A message of the stream may have such a header too, but asks to be acknowledged.
+	if status := m.Header.Get("Status"); status != "" && len(m.Data) == 0 && !strings.HasPrefix(m.Reply, ackSubject) {
 		return t.status(m, status)
 	}
 	meta, err := m.Metadata()
@@ -104,11 +118,22 @@ func (t *term) take(m *nats.Msg) error {
 	return nil
 }
 
+// ackSubject begins where a message of a stream is acknowledged.
+const ackSubject = "$JS.ACK."
+
+// place is where a sequence is, or belongs.
+func place(sorted []Message, sequence uint64) (int, bool) {
+	return slices.BinarySearchFunc(sorted, sequence, func(m Message, s uint64) int { return cmp.Compare(m.Sequence, s) })
+}
+
 // hold puts a message into its place; with t.mu.
 func (t *term) hold(m Message) {
-	i, found := slices.BinarySearchFunc(t.held, m.Sequence, func(h Message, seq uint64) int {
-		return int(int64(h.Sequence - seq))
-	})
+	if i, found := place(t.held[:t.flying], m.Sequence); found {
+		t.held[i].reply = m.reply
+		return
+	}
+	i, found := place(t.held[t.flying:], m.Sequence)
+	i += t.flying
 	if found {
 		t.held[i].reply = m.reply
 		return
@@ -116,7 +141,7 @@ func (t *term) hold(m Message) {
 	if len(t.held) == t.flying {
 		t.since = time.Now()
 	}
-	t.held = slices.Insert(t.held, max(i, t.flying), m)
+	t.held = slices.Insert(t.held, i, m)
 	t.bytes += m.size
 	t.tell()
 }

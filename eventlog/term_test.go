@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -42,4 +43,47 @@ func TestWhatWasNotDeliveredIsNotAcknowledged(t *testing.T) {
 	if more, _, _ := acks.Pending(); more != 0 {
 		t.Errorf("%d more are acknowledged", more)
 	}
+}
+
+// TestHeldMessagesAreInOrderAndOnce takes what comes late or again while others
+// are being delivered.
+func TestHeldMessagesAreInOrderAndOnce(t *testing.T) {
+	r := &term{changed: make(chan struct{})}
+	hold := func(sequences ...uint64) {
+		for _, s := range sequences {
+			r.hold(Message{Sequence: s, size: 1})
+		}
+	}
+	hold(11, 10)
+	r.settled = true
+	r.cut()
+	hold(5, 12, 11, 5, 10)
+	var got []uint64
+	for _, m := range r.held {
+		got = append(got, m.Sequence)
+	}
+	if want := []uint64{10, 11, 5, 12}; !slices.Equal(got, want) {
+		t.Errorf("held are %v, want %v", got, want)
+	}
+	r.finish(2)
+	if r.bytes != 2 || !r.done.has(10) || !r.done.has(11) || r.done.has(5) {
+		t.Errorf("%d bytes are held, done are %v", r.bytes, r.done.order)
+	}
+}
+
+// TestAMessageThatLooksLikeAStatusIsDelivered publishes what anybody may.
+func TestAMessageThatLooksLikeAStatusIsDelivered(t *testing.T) {
+	l := connect(t, startServer(t).Options())
+	publishHosts(t, l, 0, 1)
+	for _, status := range []string{"503", "404"} {
+		m := &nats.Msg{Subject: schemas.HostSubject(testHost), Header: nats.Header{"Status": {status}}}
+		if _, err := l.js.PublishMsg(testContext(t), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publishHosts(t, l, 1, 3)
+	c, s := testConsumer(l), openSink()
+	consume(t, c, s.deliver)
+	wantDrained(t, c, 5, s)
+	wantSequences(t, s.sequences(), 5)
 }
