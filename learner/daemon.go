@@ -106,7 +106,7 @@ func (d Daemon) Run(ctx context.Context, log *slog.Logger) error {
 }
 
 func (d Daemon) learn(ctx context.Context, set *telemetry.Set, log *slog.Logger) error {
-	set.Check("event_log", func() error { return errors.New("the event log was not reached yet") })
+	set.Check("learner_event_log", func() error { return errors.New("the event log was not reached yet") })
 	events, err := d.NATS.Connect(ctx, "egw-learner", log)
 	if ctx.Err() != nil {
 		return nil

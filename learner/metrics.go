@@ -49,7 +49,7 @@ func (s *service) instrument(set *telemetry.Set) {
 	r.Gauge("plan_seconds", "How long the last look for proposals took.")
 	r.Counter("interruptions_total", "How often learning broke off and began anew.")
 	set.Register(r)
-	set.Check("event_log", s.events.Connected)
+	set.Check("learner_event_log", s.events.Connected)
 	set.Check("learner", func() error {
 		if s.learning.Load() {
 			return nil

@@ -214,7 +214,7 @@ func TestMetricsTellOfTheLearning(t *testing.T) {
 			"flow_sequence 1", "interruptions_total 0", "plan_seconds"},
 			func(want string) bool { return !strings.Contains(text, "egw_learner_"+want) })
 	})
-	if text := ask("/readyz"); text != "event_log: ok\nlearner: ok\n" {
+	if text := ask("/readyz"); text != "learner: ok\nlearner_event_log: ok\n" {
 		t.Errorf("readiness %q", text)
 	}
 	cancel()
