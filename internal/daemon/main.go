@@ -50,6 +50,10 @@ func (p Program[C]) run(ctx context.Context, args []string, stdout, stderr io.Wr
 	if err := fs.Parse(args); err != nil {
 		return 2
 	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(stderr, "%s takes no arguments, but was given %q: see %s -help\n", p.Name, fs.Args(), p.Name)
+		return 2
+	}
 	if *showVersion {
 		fmt.Fprintln(stdout, version.String())
 		return 0
