@@ -58,6 +58,9 @@ func LoadConfig(path string) (Config, error) {
 	return cfg, err
 }
 
+// mostTakeover is an hour: a collector that is gone is missed by then.
+const mostTakeover = 3600
+
 // Validate names every key that is wrong.
 func (c Config) Validate() error {
 	var errs []error
@@ -71,8 +74,8 @@ func (c Config) Validate() error {
 	if err := c.ListenMetrics.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
 	}
-	if c.TakeoverSeconds != 0 && c.TakeoverSeconds < 1 {
-		errs = append(errs, fmt.Errorf("takeover_seconds: %g: want 1 or more, or 0 for the default", c.TakeoverSeconds))
+	if s := c.TakeoverSeconds; s != 0 && !(s >= 1 && s <= mostTakeover) {
+		errs = append(errs, fmt.Errorf("takeover_seconds: %g: want 1 to %d, or 0 for the default", s, mostTakeover))
 	}
 	if len(c.Targets) == 0 {
 		errs = append(errs, errors.New("targets: name at least one, with url, file or stdout"))

@@ -39,6 +39,10 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 		"a host's name":      {"name: web-1\ntargets: [{stdout: true}]", "must begin with collector@"},
 		"metrics for all":    {"listen_metrics: 0.0.0.0:1\ntargets: [{stdout: true}]", "loopback"},
 		"takeover too soon":  {"takeover_seconds: 0.1\ntargets: [{stdout: true}]", "takeover_seconds"},
+		"takeover never":     {"takeover_seconds: .nan\ntargets: [{stdout: true}]", "takeover_seconds"},
+		"since the future":   {"targets: [{stdout: true, since_hours: -5}]", "since_hours"},
+		"no scheme":          {"targets: [{url: 'admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
+		"scheme cut short":   {"targets: [{url: 'https:/admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
 		"half a certificate": {"nats: {cert_file: /c}\ntargets: [{stdout: true}]", "belong together"},
 	} {
 		t.Run(name, func(t *testing.T) {

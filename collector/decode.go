@@ -59,6 +59,9 @@ func (d *decoder) decodeFlows(m eventlog.Message, take taker) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnreadable, err)
 	}
+	if len(d.entries) == 0 {
+		return fmt.Errorf("%w: no flow in it", errUnreadable)
+	}
 	for i := range d.entries {
 		if err := take(d.labels[i], d.entries[i]); err != nil {
 			return err

@@ -35,6 +35,7 @@ func (f *File) Deliver(ctx context.Context, round []Group) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	b := backoff.New(ctx, f.backoff)
+	defer f.problems.forget(f.path)
 	for {
 		err := f.write(text)
 		if err == nil {

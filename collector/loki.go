@@ -52,7 +52,7 @@ func (k *Loki) Deliver(ctx context.Context, round []Group) error {
 // push sends a label set's entries, batch after batch.
 func (k *Loki) push(ctx context.Context, g Group) error {
 	s := stream{Loki: k, labels: g.Labels, text: g.Labels.String()}
-	defer k.problems.clear(s.text)
+	defer k.problems.forget(s.text)
 	for entries := g.Entries; len(entries) > 0; {
 		n := firstBatch(entries)
 		if err := s.send(ctx, entries[:n]); err != nil {
@@ -106,9 +106,12 @@ func (s *stream) send(ctx context.Context, entries []Entry) error {
 		default:
 			faults = 0
 		}
-		if settled || err != nil {
-			s.problems.clear(s.text)
+		if err != nil {
 			return err
+		}
+		if settled {
+			s.problems.clear(s.text)
+			return nil
 		}
 		s.problems.set(s.text, s.poster.diagnose(a))
 		s.metrics.retry(s.poster.target)

@@ -37,16 +37,21 @@ func (p *problems) set(key, text string) {
 	}
 }
 
+// clear says that the problem is over.
 func (p *problems) clear(key string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.now[key]; !ok {
-		return
-	}
-	delete(p.now, key)
-	if len(p.now) == 0 {
+	if p.forget(key) {
 		p.log.Info("events are delivered again")
 	}
+}
+
+// forget takes back what somebody said who does not try any more. It tells
+// whether that was the last problem.
+func (p *problems) forget(key string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, was := p.now[key]
+	delete(p.now, key)
+	return was && len(p.now) == 0
 }
 
 // check gives all there are, nil for none.

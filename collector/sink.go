@@ -53,6 +53,7 @@ func (m *morgue) park(ctx context.Context, d eventlog.DeadLetter) error {
 	const key = "dead letters"
 	d.Consumer, d.Time = m.consumer, time.Now()
 	b := backoff.New(ctx, m.backoff)
+	defer m.problems.forget(key) // somebody else may go on
 	for {
 		err := m.events.PublishDead(ctx, d)
 		switch {

@@ -84,6 +84,9 @@ func (t Target) since(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// mostSince are ten years, in hours.
+const mostSince = 87_600
+
 var targetName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func (t Target) validate() error {
@@ -99,6 +102,9 @@ func (t Target) validate() error {
 	}
 	if n != 1 {
 		errs = append(errs, errors.New("want one of url, file and stdout"))
+	}
+	if t.SinceHours != -1 && !(t.SinceHours >= 0 && t.SinceHours <= mostSince) {
+		errs = append(errs, fmt.Errorf("since_hours: %g: want 1 to %d, -1 for all, or 0 for the default", t.SinceHours, mostSince))
 	}
 	if t.URL != "" {
 		if _, err := t.loki(); err != nil {
@@ -155,7 +161,7 @@ func (t Target) PushURL() (*url.URL, error) {
 		return nil, fmt.Errorf("url: %w", withoutURL(err))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
-		return nil, fmt.Errorf("url: %q: want http(s)://HOST:PORT", u.Redacted())
+		return nil, errors.New("url: want http(s)://HOST:PORT") // the text may hold a password anywhere
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = pushPath
