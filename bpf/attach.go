@@ -158,14 +158,14 @@ func newLink(h hook, root *os.File) (link.Link, error) {
 }
 
 // Attached reports whether every link of this layout is pinned and at work, but
-// for those that a gate can be without.
+// for that of a program which this kernel does not take.
 func (g *Gate) Attached() bool {
 	id, err := CgroupID(g.o.CgroupRoot)
 	if err != nil {
 		return false
 	}
 	for _, h := range g.hooks() {
-		if h.optional {
+		if h.optional && g.lacksSocketCreate != nil {
 			continue
 		}
 		l, err := link.LoadPinnedLink(filepath.Join(g.dir, linksDir, h.name), nil)

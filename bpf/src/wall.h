@@ -117,6 +117,14 @@ static __always_inline int is_udp(const struct bpf_sock *sk)
 	return sk->type == SOCK_DGRAM && sk->protocol == PROTO_UDP;
 }
 
+/* Whether the container was there before the gate knew it. */
+static __always_inline int met_late_of(u32 index)
+{
+	u32 *late = bpf_map_lookup_elem(&met_late, &index);
+
+	return late && READ_ONCE(*late);
+}
+
 /* What connect decided holds for the socket's packets. */
 static __always_inline void note_connect(const struct ask *a, struct bpf_sock_addr *ctx, u32 verdict,
 					 u64 generation)
@@ -131,10 +139,12 @@ static __always_inline void note_connect(const struct ask *a, struct bpf_sock_ad
 		set_kind(sk, SOCK_ANSWERS);
 		return;
 	}
-	/* Whatever it was before, it asks now. */
+	/* Whatever it was before, it asks now; nobody adopts it later. */
 	kind = kind_of(sk);
 	if (kind)
 		WRITE_ONCE(*kind, SOCK_ASKS);
+	else if (met_late_of(a->key.index))
+		set_kind(sk, SOCK_ASKS);
 	if (verdict == VERDICT_DENY)
 		take_pass(cookie);
 	else
@@ -244,10 +254,9 @@ static __noinline int judge_packet(struct ask *a, u32 astray)
 /* Takes a TCP socket for accepted, of a container that the gate met late. */
 static __noinline int adopt(struct __sk_buff *skb, struct bpf_sock *sk, u32 index)
 {
-	u32 *late = bpf_map_lookup_elem(&met_late, &index);
 	struct ask a = {};
 
-	if (!late || !READ_ONCE(*late))
+	if (!met_late_of(index))
 		return 0;
 	sock_addrs(&a, sk);
 	set_kind(sk, has_listener(skb, &a) ? SOCK_ANSWERS : SOCK_ASKS);
@@ -292,7 +301,8 @@ static __noinline int last_wall(struct __sk_buff *skb, struct bpf_sock *sk, u32 
 			give_pass(cookie, generation);
 		return VERDICT_ALLOW;
 	}
-	if (kind && *kind == SOCK_ANSWERS && !(astray & ASTRAY_LOOPBACK))
+	/* An answer goes to its peer, not where an option leads it. */
+	if (kind && *kind == SOCK_ANSWERS && !astray)
 		return VERDICT_ALLOW;
 	if (sk->type == SOCK_RAW && !kind && is_the_kernels(skb, sk->protocol))
 		return VERDICT_ALLOW;
