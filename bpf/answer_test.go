@@ -409,3 +409,61 @@ func TestWhatIsKeptGoesOn(t *testing.T) {
 		f.putState(t, 2, State{Mode: policy.ModeLearn})
 	}
 }
+
+// TestAnAnswerIsNotLedElsewhere has sockets that may answer their peer, whom the
+// policy refuses, and leads an answer by a way of its own.
+func TestAnAnswerIsNotLedElsewhere(t *testing.T) {
+	w := world.New(t)
+	f := newFixture(t, nil)
+	f.putPolicy(t, 1, table(world.HostAddr4.String()+"/32"), 1)
+	f.manage(t, 1, State{Mode: policy.ModeBlock, Slot: 1})
+	t.Cleanup(closeKept)
+	fd := heardOf(t, w)
+	if _, err := unix.Write(fd, []byte("x")); err != nil {
+		t.Fatalf("a plain answer: %v", err)
+	}
+	before := f.denials(t)
+	if err := unix.Sendmsg(fd, []byte("x"), looseRouteMessage(), nil, 0); !errors.Is(err, unix.EPERM) {
+		t.Errorf("an answer by way of %s: %v, want EPERM", hop4, err)
+	}
+	if f.denials(t) != before+1 {
+		t.Error("the refusal is not counted")
+	}
+}
+
+// heardOf makes a UDP socket in Host that is connected to a peer in the world, which
+// spoke first.
+func heardOf(t *testing.T, w *world.World) (fd int) {
+	t.Helper()
+	err := w.Host.Do(func() (err error) {
+		if fd, err = makeSocket(unix.AF_INET, unix.SOCK_DGRAM, 0); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrInet4{Addr: world.HostAddr4.As4()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = w.World.Do(func() error {
+		peer, err := makeSocket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Bind(peer, &unix.SockaddrInet4{Addr: world.WorldAddr4.As4()}), unix.Sendto(peer, []byte("x"), 0, own))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, from, err := unix.Recvfrom(fd, make([]byte, 8), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, from); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
