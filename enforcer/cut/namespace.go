@@ -6,13 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/enforcer/netns"
 )
 
 // namespace is a network namespace, held open.
@@ -64,12 +64,11 @@ func processes(dir string) ([]int, error) {
 
 // namespaceOf opens the namespace of a process, nil where it was seen before.
 func namespaceOf(pid int, seen map[string]bool) (*namespace, error) {
-	path := fmt.Sprintf("/proc/%d/ns/net", pid)
-	name, err := os.Readlink(path)
+	name, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil || seen[name] {
 		return nil, err
 	}
-	f, err := os.Open(path)
+	f, err := netns.Open(pid)
 	if err != nil {
 		return nil, err
 	}
@@ -79,32 +78,12 @@ func namespaceOf(pid int, seen map[string]bool) (*namespace, error) {
 
 // open makes a sock_diag socket that belongs to the namespace. Close it.
 func (s *namespace) open() (d *diag, err error) {
-	apart(func() {
-		if err = unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("enter: %w", err)
-			return
-		}
-		var socket *nl.NetlinkSocket
-		if socket, err = nl.Subscribe(unix.NETLINK_SOCK_DIAG); err == nil {
+	err = netns.In(s.file, func() error {
+		socket, err := nl.Subscribe(unix.NETLINK_SOCK_DIAG)
+		if err == nil {
 			d, err = newDiag(socket)
 		}
+		return err
 	})
 	return d, err
-}
-
-// apart runs fn on a thread that ends with it, whatever fn did to it.
-func apart(fn func()) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The main thread never ends, and /proc shows the process as what
-			// it is. As long as it is ours, the next one is another.
-			defer runtime.UnlockOSThread()
-			apart(fn)
-			return
-		}
-		fn() // not unlocked: so the thread ends
-	})
-	wg.Wait()
 }
