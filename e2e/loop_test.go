@@ -74,7 +74,7 @@ func TestLoop(t *testing.T) {
 			t.Errorf("the history does not tell %q:\n%s", want, history)
 		}
 	}
-	u.egw(t, "", "policy", "rollback", loopWorkload, fmt.Sprint(before), "--reason", "all back")
+	u.egw(t, "", "policy", "rollback", loopWorkload, fmt.Sprint(before), "--yes", "--reason", "all back")
 	testutil.Eventually(t, "the container learns again", func() error {
 		if r := dial(t, c, loopRest[0]); !r.OK {
 			return errors.New(r.String())

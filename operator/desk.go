@@ -137,6 +137,8 @@ type Draft struct {
 	event *schemas.PolicyEvent
 	// seen is the revision whose rules the person saw.
 	seen uint64
+	// after is the state that it leads to.
+	after *policy.State
 }
 
 // draft tries an event on the state that was read.
@@ -150,7 +152,7 @@ func (d *Desk) draft(e *schemas.PolicyEvent, seen uint64) (*Draft, error) {
 	if out.Refused != "" {
 		return nil, refusedf("%s", out.Refused)
 	}
-	return &Draft{Done{Policy: e.GetPolicy(), What: policy.Describe(e), Changes: out.Changes}, e, seen}, nil
+	return &Draft{Done{Policy: e.GetPolicy(), What: policy.Describe(e), Changes: out.Changes}, e, seen, trial}, nil
 }
 
 // retries bounds how often an append gives way to events that do not concern
@@ -182,7 +184,7 @@ func (d *Desk) Append(ctx context.Context, c *Draft) (Done, error) {
 		if err != nil {
 			return Done{}, err
 		}
-		c.Changes = again.Changes
+		c.Changes, c.after = again.Changes, again.after
 	}
 	return Done{}, refusedf("policy %s: its log moves on faster than it is read, or its last event cannot be read", name)
 }

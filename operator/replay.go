@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,24 @@ type Replayed struct {
 	Lost uint64
 	// Unreadable messages of the stream.
 	Unreadable int
+}
+
+// Foresee judges the flows of a draft's policy, recorded since a time, under
+// what the draft leads to. Labels are the modes of workloads whose override it
+// takes back; without one the mode is as recorded.
+func (d *Desk) Foresee(ctx context.Context, c *Draft, since time.Time, labels map[string]policy.Mode) (Replayed, error) {
+	q := Replay{Since: since, Candidate: policy.Candidate{State: c.after, Modes: map[string]policy.Mode{}}}
+	if c.Policy != policy.Everyone {
+		q.Policy = c.Policy
+	}
+	for _, change := range c.Changes {
+		if change.Op == "mode" {
+			q.Candidate.Modes[change.Workload] = cmp.Or(change.To, labels[change.Workload])
+		}
+	}
+	r, err := d.Replay(ctx, q)
+	r.Revision = d.state.Revision() // the draft has none yet
+	return r, err
 }
 
 // Replay judges the flows recorded since a time.

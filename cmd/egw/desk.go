@@ -51,6 +51,7 @@ type changeFlags struct {
 	reason string
 	dryRun bool
 	keep   bool
+	yes    bool
 }
 
 func (f *changeFlags) add(c *cobra.Command) {
@@ -62,6 +63,11 @@ func (f *changeFlags) add(c *cobra.Command) {
 func (f *changeFlags) addKeep(c *cobra.Command) {
 	c.Flags().BoolVar(&f.keep, "keep-established", false,
 		"leave the connections that stand already, until the policy's next change without this")
+}
+
+// addYes is for the commands that show what a change does, and ask.
+func (f *changeFlags) addYes(c *cobra.Command) {
+	c.Flags().BoolVar(&f.yes, "yes", false, "do not ask")
 }
 
 // change drafts, makes and tells a change.

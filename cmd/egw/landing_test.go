@@ -48,7 +48,7 @@ func TestEstablishedConnectionsAreKeptOnlyWhereThatIsAsked(t *testing.T) {
 	keep := []string{"--keep-established", "--nats", url}
 	for _, args := range [][]string{
 		{"policy", "allow", "web", "203.0.113.7"}, {"policy", "deny", "web", "203.0.113.8"}, {"policy", "rm", "web", "203.0.113.7"},
-		{"mode", "web", "block", "--yes"}, {"policy", "rollback", "web", "1"},
+		{"mode", "web", "block", "--yes"}, {"policy", "rollback", "web", "1", "--yes"},
 	} {
 		egw(t, append(args, keep...)...).want(t, exitOK)
 		if args[0] == "mode" {

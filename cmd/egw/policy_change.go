@@ -103,26 +103,37 @@ func policyRemoveCommand(a *app) *cobra.Command {
 	return c
 }
 
+// asked is what the help says of a change that is shown before it is made.
+const asked = "What it changes and what the traffic of the last 7 days would meet is shown, and you\n" +
+	"are asked; --yes does without the question."
+
 func policyRollbackCommand(a *app) *cobra.Command {
 	var f changeFlags
 	c := &cobra.Command{
 		Use: "rollback POLICY REVISION", Short: "Give a policy the rules and modes of a revision", Args: cobra.ExactArgs(2),
 		Long: "Give a policy the operators' rules and modes that it had at a revision. Rules from\n" +
-			"files stay as they are. This is a change like any other and can be rolled back too.",
+			"files stay as they are. This is a change like any other and can be rolled back too.\n\n" + asked,
 		Example: "  egw policy rollback shop/web 12 --dry-run\n  egw policy rollback shop/web 12 --reason 'the trial is over'",
 		RunE: func(c *cobra.Command, args []string) error {
 			to, err := strconv.ParseUint(args[1], 10, 64)
 			if err != nil {
 				return usageErrorf("revision %q: want a number as in egw policy history", args[1])
 			}
-			return a.change(c.Context(), f, func(d *operator.Desk) (*operator.Draft, error) {
-				return d.RollBack(args[0], to, f.reason)
+			what := forecast{
+				had: fmt.Sprintf("policy %s had been as at revision %d", printable(args[0]), to), does: "the rollback would change",
+				question: fmt.Sprintf("Roll policy %s back to revision %d?", printable(args[0]), to),
+			}
+			return a.desk(c.Context(), func(d *operator.Desk) error {
+				return a.applyForeseen(c.Context(), d, f, what, func(d *operator.Desk) (*operator.Draft, error) {
+					return d.RollBack(args[0], to, f.reason)
+				})
 			})
 		},
 		ValidArgsFunction: a.policyNames,
 	}
 	f.add(c)
 	f.addKeep(c)
+	f.addYes(c)
 	return c
 }
 
@@ -131,8 +142,8 @@ func policyImportCommand(a *app) *cobra.Command {
 	c := &cobra.Command{
 		Use: "import POLICY FILE", Short: "Replace a policy's rules by an allow-list", Args: cobra.ExactArgs(2),
 		Long: "Replace all rules of a policy that are not from a file of the host by those of an\n" +
-			"allow-list; - is the standard input. A rule that is there already keeps its origin,\n" +
-			"owner and end.",
+			"allow-list; - is the standard input, and needs --yes. A rule that is there already\n" +
+			"keeps its origin, owner and end.\n\n" + asked,
 		Example: "  egw policy export shop/web > web.rules\n  egw policy import shop/web web.rules --dry-run",
 		RunE: func(c *cobra.Command, args []string) error {
 			rules, sum, err := readRules(a, args[1])
@@ -142,13 +153,20 @@ func policyImportCommand(a *app) *cobra.Command {
 			for i := range rules {
 				rules[i].Owner = f.owner
 			}
-			return a.change(c.Context(), f.changeFlags, func(d *operator.Desk) (*operator.Draft, error) {
-				return d.Import(args[0], args[1], sum, rules, f.reason)
+			what := forecast{
+				had: fmt.Sprintf("policy %s had had these rules", printable(args[0])), does: "the import would change",
+				question: fmt.Sprintf("Replace the rules of policy %s?", printable(args[0])),
+			}
+			return a.desk(c.Context(), func(d *operator.Desk) error {
+				return a.applyForeseen(c.Context(), d, f.changeFlags, what, func(d *operator.Desk) (*operator.Draft, error) {
+					return d.Import(args[0], args[1], sum, rules, f.reason)
+				})
 			})
 		},
 	}
 	f.add(c)
 	f.addKeep(c)
+	f.addYes(c)
 	c.Flags().StringVar(&f.owner, "owner", "", "who answers for the rules")
 	return c
 }
