@@ -56,24 +56,32 @@ func (w *World) Capture(t testing.TB, dsts ...netip.Prefix) *Capture {
 }
 
 func (c *Capture) open(dsts []netip.Prefix) error {
-	// Protocol 0 receives nothing until bind, by when the filter is set.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
-	}
-	c.fd = fd
 	ifi, err := net.InterfaceByName(worldLink)
 	if err != nil {
 		return err
 	}
+	c.fd, err = packetSocket(unix.SOCK_DGRAM, ifi.Index, func(fd int) error { return setFilter(fd, dsts) })
+	return err
+}
+
+// packetSocket receives what passes a device, or any for 0, once it is prepared.
+func packetSocket(kind, ifindex int, prepare func(fd int) error) (int, error) {
+	// Protocol 0 receives nothing until bind.
+	fd, err := unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("packet socket: %w", err)
+	}
 	// A timeout is how the reader notices the end.
 	tv := unix.NsecToTimeval(int64(readPause))
 	err = errors.Join(
-		setFilter(fd, dsts),
+		prepare(fd),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
-		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifi.Index}))
-	return err
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: ifindex}))
+	if err != nil {
+		return -1, errors.Join(err, unix.Close(fd))
+	}
+	return fd, nil
 }
 
 // Sync returns when all that was sent before the call has been counted. It

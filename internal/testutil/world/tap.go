@@ -3,7 +3,6 @@ package world
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -49,17 +48,9 @@ func (w *World) Tap(t testing.TB, see func(frame []byte)) *Tap {
 	return p
 }
 
-func (p *Tap) open() error {
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("packet socket: %w", err)
-	}
-	p.fd = fd
-	tv := unix.NsecToTimeval(int64(readPause))
-	return errors.Join(
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
-		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL)}))
+func (p *Tap) open() (err error) {
+	p.fd, err = packetSocket(unix.SOCK_RAW, 0, func(int) error { return nil })
+	return err
 }
 
 func (p *Tap) read() {
