@@ -89,23 +89,9 @@ func neighbourEntry(a *attempt) error {
 	return a.send(message{to: a.Allowed4})
 }
 
-// ownAddress is the destination for a moment.
-func ownAddress(a *attempt) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return step("find lo", err)
-	}
-	address := &netlink.Addr{IPNet: prefix(a.Addr4())}
-	if err := netlink.AddrAdd(lo, address); err != nil {
-		return step("address add", err)
-	}
-	return a.forgePeer("4", func(int) error { return nil }, func() error {
-		return step("address del", netlink.AddrDel(lo, address))
-	})
-}
-
-// answerOwn is as ownAddress, but nothing tells the datagram from an honest one.
-func answerOwn(a *attempt) error {
+// borrow gives the container the technique's destination as its own address,
+// until it gives that up.
+func (a *attempt) borrow(use func(giveUp func() error) error) error {
 	lo, err := netlink.LinkByName("lo")
 	if err != nil {
 		return step("find lo", err)
@@ -115,22 +101,29 @@ func answerOwn(a *attempt) error {
 		return step("address add", err)
 	}
 	defer func() { _ = netlink.AddrDel(lo, address) }()
-	return socket(unix.AF_INET, unix.SOCK_DGRAM, 0, func(server int) error {
-		if err := apply(server, []tweak{bindTo(anyAddr("4", a.Port()))}); err != nil {
-			return err
-		}
-		err := a.send(message{to: a.at(a.Addr4()), text: []byte("-"), prepare: []tweak{bindTo(a.to4())}})
-		if err != nil {
-			return err
-		}
-		_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
-		if err != nil {
-			return step("recvfrom", err)
-		}
-		if err := netlink.AddrDel(lo, address); err != nil {
-			return step("address del", err)
-		}
-		return step("sendto", unix.Sendto(server, a.text, 0, from))
+	return use(func() error { return step("address del", netlink.AddrDel(lo, address)) })
+}
+
+// ownAddress is the destination for a moment.
+func ownAddress(a *attempt) error {
+	return a.borrow(func(giveUp func() error) error {
+		return a.forgePeer("4", func(int) error { return nil }, giveUp)
+	})
+}
+
+// answerOwn is as ownAddress, but nothing tells the datagram from an honest one.
+func answerOwn(a *attempt) error {
+	return a.borrow(func(giveUp func() error) error {
+		return socket(unix.AF_INET, unix.SOCK_DGRAM, 0, func(server int) error {
+			if err := apply(server, []tweak{bindTo(anyAddr("4", a.Port()))}); err != nil {
+				return err
+			}
+			err := a.send(message{to: a.at(a.Addr4()), text: []byte("-"), prepare: []tweak{bindTo(a.to4())}})
+			if err != nil {
+				return err
+			}
+			return a.reply(server, giveUp)
+		})
 	})
 }
 

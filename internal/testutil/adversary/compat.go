@@ -96,7 +96,7 @@ func set32(level, name int, value []byte) tweak {
 
 // forgePeer plays the destination on a socket of its own that the tweak lets
 // bind there, writes to another socket, and answers from that.
-func (a *attempt) forgePeer(family string, lend tweak, after ...func() error) error {
+func (a *attempt) forgePeer(family string, lend tweak, before ...func() error) error {
 	loopback, peer := netip.MustParseAddr("127.0.0.1"), a.to(family)
 	if family == "6" {
 		loopback = netip.IPv6Loopback()
@@ -115,15 +115,20 @@ func (a *attempt) forgePeer(family string, lend tweak, after ...func() error) er
 		if err != nil {
 			return err
 		}
-		_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
-		if err != nil {
-			return step("recvfrom", err)
-		}
-		for _, f := range after {
-			if err := f(); err != nil {
-				return err
-			}
-		}
-		return step("sendto", unix.Sendto(server, a.text, 0, from))
+		return a.reply(server, before...)
 	})
+}
+
+// reply sends the mark to whoever wrote to the server, when before is done.
+func (a *attempt) reply(server int, before ...func() error) error {
+	_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
+	if err != nil {
+		return step("recvfrom", err)
+	}
+	for _, f := range before {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return step("sendto", unix.Sendto(server, a.text, 0, from))
 }

@@ -54,11 +54,7 @@ func forgePeerRaw(a *attempt, family string) error {
 		if err != nil {
 			return err
 		}
-		_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
-		if err != nil {
-			return step("recvfrom", err)
-		}
-		return step("sendto", unix.Sendto(server, a.text, 0, from))
+		return a.reply(server)
 	})
 }
 

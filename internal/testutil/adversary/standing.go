@@ -161,10 +161,6 @@ func forgeOn(a *attempt, raw int) error {
 		if err := unix.Sendto(raw, packet, 0, sockaddr(netip.AddrPortFrom(own, 0))); err != nil {
 			return step("sendto itself", err)
 		}
-		_, from, err := unix.Recvfrom(server, make([]byte, 64), 0)
-		if err != nil {
-			return step("recvfrom", err)
-		}
-		return step("sendto", unix.Sendto(server, a.text, 0, from))
+		return a.reply(server)
 	})
 }
