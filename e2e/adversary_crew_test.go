@@ -29,6 +29,9 @@ const (
 	adversaryDir  = "/egw"
 )
 
+// arrival is how long one waits for a frame that may be stopped.
+const arrival = 10 * time.Second
+
 // arrivals are the marks seen on the wire.
 type arrivals struct {
 	mu   sync.Mutex
@@ -252,6 +255,15 @@ func (c *crew) do(h *hostile, r adversary.Request, hand func(fd int), done func(
 	case adversary.WantPause:
 		close(h.paused)
 		<-h.resume
+		done()
+		return nil
+	case adversary.WantArrival:
+		_ = testutil.Poll(c.t.Context(), arrival, func() error {
+			if c.wire.count(h.run, r.Number) == 0 {
+				return errors.New("not seen")
+			}
+			return nil
+		})
 		done()
 		return nil
 	case adversary.WantSocket:

@@ -22,6 +22,9 @@ const (
 	// WantDatagram and WantStream come to the container's own address.
 	WantDatagram = "datagram"
 	WantStream   = "stream"
+	// WantArrival: answer when a frame with the mark of the technique Number was
+	// seen, or does not come.
+	WantArrival = "arrival"
 )
 
 // Request is one of those.
@@ -31,6 +34,7 @@ type Request struct {
 	Kind   int            `json:"kind,omitempty"`
 	Proto  int            `json:"proto,omitempty"`
 	To     netip.AddrPort `json:"to"`
+	Number int            `json:"number,omitempty"`
 }
 
 // Answer ends a request.

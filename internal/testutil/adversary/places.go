@@ -2,12 +2,9 @@ package adversary
 
 import (
 	"net/netip"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-const membership = 500 * time.Millisecond
 
 // places are destinations that are not like others. Where the address is
 // shared the port tells whose it is.
@@ -73,7 +70,7 @@ func groups() []Technique {
 		udp("broadcast subnet", "4", "the subnet's", "10.203.100.255", broadcast),
 		{Name: "igmp join", Family: "4", How: "joining a group whose address is the message", Phase: PhaseMany, run: func(a *attempt) error {
 			group := a.Group4().As4()
-			return joined(unix.AF_INET, setBytes(unix.SOL_IP, unix.IP_ADD_MEMBERSHIP,
+			return a.joined(unix.AF_INET, setBytes(unix.SOL_IP, unix.IP_ADD_MEMBERSHIP,
 				append(append(group[:], 0, 0, 0, 0), word(uint32(ifindex(device)))...)))
 		}},
 		{Name: "igmp source", Family: "4", How: "joining a group from a source whose address is the message", Phase: PhaseMany, run: func(a *attempt) error {
@@ -83,24 +80,25 @@ func groups() []Technique {
 			}
 			request := []byte{232, 1, 2, 3}
 			request = append(request, own.AsSlice()...)
-			return joined(unix.AF_INET, setBytes(unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP,
+			return a.joined(unix.AF_INET, setBytes(unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP,
 				append(request, a.Addr4().AsSlice()...)))
 		}},
 		{Name: "mld join", Family: "6", How: "joining a group whose address is the message", Phase: PhaseMany, run: func(a *attempt) error {
 			group := a.in(netip.MustParseAddr("ff15::"), 12)
-			return joined(unix.AF_INET6, setBytes(unix.SOL_IPV6, unix.IPV6_ADD_MEMBERSHIP,
+			return a.joined(unix.AF_INET6, setBytes(unix.SOL_IPV6, unix.IPV6_ADD_MEMBERSHIP,
 				append(group.AsSlice(), word(uint32(ifindex(device)))...)))
 		}},
 	}
 }
 
-func joined(domain int, join tweak) error {
+// joined is a member until the report was seen, which comes a moment later and
+// does not if the group was left before.
+func (a *attempt) joined(domain int, join tweak) error {
 	return socket(domain, unix.SOCK_DGRAM, 0, func(fd int) error {
 		if err := join(fd); err != nil {
 			return err
 		}
-		// The report comes a moment later, unless the group was left before.
-		time.Sleep(membership)
-		return nil
+		_, err := ask(a.Outside, Request{Want: WantArrival, Number: a.Number}, nil)
+		return err
 	})
 }
