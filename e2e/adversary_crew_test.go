@@ -60,6 +60,8 @@ type crew struct {
 	wire      *arrivals
 	tap       *world.Tap
 	runs      int
+	// refusesPackets says that this kernel's gate refuses packet sockets.
+	refusesPackets bool
 }
 
 func newCrew(f *fixture) *crew {
@@ -73,6 +75,11 @@ func newCrew(f *fixture) *crew {
 		c.wire.note(adversary.Find(frame))
 	})
 	c.abstract()
+	g := c.gate(f.t)
+	defer g.Close()
+	lacks := g.LacksPacketWall()
+	f.t.Logf("what the gate lacks to refuse packet sockets: %v", lacks)
+	c.refusesPackets = lacks == nil
 	return c
 }
 

@@ -146,8 +146,7 @@ func (c *crew) compare(t *testing.T, open, closed *hostile) {
 		if o > 0 {
 			effective++
 		}
-		reason, known := openWays[w.Name]
-		known = known && (!closed.noDNS || !dnsWays[w.Name])
+		reason, known := openIn(closed, w.Name, c.refusesPackets)
 		saw := func(h *hostile) string { return h.reports[n].Saw() + ", " + h.reports[n].Detail }
 		switch {
 		case o == 0 && w.Needs == "" && open.has(w.Cap):
