@@ -75,6 +75,8 @@ func newCrew(f *fixture) *crew {
 		c.wire.note(adversary.Find(frame))
 	})
 	c.abstract()
+	// Of the policy that is swapped there is always a container.
+	c.docker.Run(f.t, docker.Spec{Name: "holder", Network: "dual", Cmd: []string{"stay"}, Labels: (&hostile{mode: "block"}).labels()})
 	g := c.gate(f.t)
 	defer g.Close()
 	lacks := g.LacksPacketWall()

@@ -77,17 +77,21 @@ func detach(t *testing.T) {
 // write puts a policy's allow-list into the enforcer's folder.
 func (f *fixture) write(policy, text string) {
 	f.t.Helper()
+	if err := f.put(policy, text); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) put(policy, text string) error {
 	dir := filepath.Join(f.dir, "policies")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		f.t.Fatal(err)
+		return err
 	}
 	aside := filepath.Join(f.dir, policy+".new")
 	if err := os.WriteFile(aside, []byte(text), 0o644); err != nil {
-		f.t.Fatal(err)
+		return err
 	}
-	if err := os.Rename(aside, filepath.Join(dir, policy+".rules")); err != nil {
-		f.t.Fatal(err)
-	}
+	return os.Rename(aside, filepath.Join(dir, policy+".rules"))
 }
 
 // labels are those of a container in a mode, under the policy web. An empty
