@@ -71,7 +71,7 @@ vmtest: deps-vm ## Boot Debian's kernels (K=6.1, 6.12 or all) in qemu and run th
 
 .PHONY: vmtest-docker
 vmtest-docker: deps-vm ## Boot a Debian 12 system with systemd and Docker in qemu: labels to denial, restarts, reboot; as root
-	$(GO) run ./internal/vmtest/cmd -system -k $(or $(K),6.1)
+	$(GO) run ./internal/vmtest/cmd -system -k $(or $(K),6.1) -run '$(RUN)' -disk '$(DISK)'
 
 .PHONY: bench
 bench: ## Measure, and write docs/BENCHMARKS.md, as root

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 )
 
 // PlanFile is where the guest finds what to run.
@@ -18,6 +19,8 @@ type Plan struct {
 	Modules []string
 	// Disk is the root of a system to hand over to; empty is none.
 	Disk string
+	// Made tells the plans apart that a disk is given.
+	Made time.Time
 	// Programs run one after the other, in a system one a boot.
 	Programs []Program
 }

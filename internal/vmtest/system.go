@@ -8,7 +8,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"time"
 
 	"github.com/egresswarden/egresswarden/internal/testutil/build"
 )
@@ -51,19 +53,51 @@ ExecStartPre=/bin/sh -ec 'ip link add egwnet type dummy; ip link set egwnet up; 
 ExecStart=` + SystemDir + `/probe serve -family 4 -port 443
 `
 
-// RunSystem boots a Debian system with systemd and Docker from a disk, twice,
-// and runs the tests of each boot. What they write on the disk is thrown away.
-func RunSystem(ctx context.Context, k Kernel, s Sources, out io.Writer) (*Report, error) {
-	disk, err := Image(ctx, k)
+// Part is which boots of a system to run, and on which disk.
+type Part struct {
+	// Boots are those whose names match; nil is all.
+	Boots *regexp.Regexp
+	// Disk is a file that is kept, and made when it is not there. Empty is a
+	// fresh disk that is thrown away.
+	Disk string
+}
+
+// boots are those picked.
+func (p Part) boots() (some []Program) {
+	for _, b := range boots {
+		if p.Boots == nil || p.Boots.MatchString(b.Name) {
+			some = append(some, b)
+		}
+	}
+	return some
+}
+
+// drive is qemu's argument of the disk.
+func (p Part) drive(ctx context.Context, k Kernel) (string, error) {
+	const format = "if=virtio,format=raw,cache=unsafe,"
+	image, err := Image(ctx, k)
+	if err != nil || p.Disk == "" {
+		return format + "snapshot=on,file=" + image, err
+	}
+	if _, err := os.Stat(p.Disk); errors.Is(err, os.ErrNotExist) {
+		return format + "file=" + p.Disk, command(ctx, "", "cp", "--sparse=always", image, p.Disk)
+	}
+	return format + "file=" + p.Disk, err
+}
+
+// RunSystem boots a Debian system with systemd and Docker from a disk, again
+// and again, and runs the tests of each boot.
+func RunSystem(ctx context.Context, k Kernel, s Sources, p Part, out io.Writer) (*Report, error) {
+	drive, err := p.drive(ctx, k)
 	if err != nil {
 		return nil, err
 	}
-	r := &Report{}
-	fill := func(ctx context.Context, file string) error { return writeSystemInitramfs(ctx, file, k, s) }
-	return r, r.run(ctx, k, fill, out, "-drive", "if=virtio,format=raw,snapshot=on,cache=unsafe,file="+disk)
+	r := &Report{Selected: p.Boots != nil}
+	fill := func(ctx context.Context, file string) error { return writeSystemInitramfs(ctx, file, k, s, p) }
+	return r, r.run(ctx, k, fill, out, "-drive", drive)
 }
 
-func writeSystemInitramfs(ctx context.Context, to string, k Kernel, s Sources) (err error) {
+func writeSystemInitramfs(ctx context.Context, to string, k Kernel, s Sources, p Part) (err error) {
 	f, err := os.Create(to)
 	if err != nil {
 		return err
@@ -76,14 +110,14 @@ func writeSystemInitramfs(ctx context.Context, to string, k Kernel, s Sources) (
 	}
 	a.plan(PlanFile, Plan{Modules: modules, Disk: "/dev/vda"})
 	a.copy("init", 0o755, s.Guest)
-	if err := addSystem(a, s); err != nil {
+	if err := addSystem(a, s, p); err != nil {
 		return err
 	}
 	return a.close()
 }
 
 // addSystem adds what is copied to the disk.
-func addSystem(a *archive, s Sources) error {
+func addSystem(a *archive, s Sources, p Part) error {
 	manual, err := os.ReadFile(filepath.Join(s.Root, "docs", "OPERATIONS.md"))
 	if err != nil {
 		return err
@@ -105,7 +139,7 @@ func addSystem(a *archive, s Sources) error {
 	for _, pkg := range built {
 		a.copy(path.Join(at, BuiltDir, build.Name(pkg)), 0o755, s.path(build.Name(pkg)))
 	}
-	a.plan(path.Join(at, PlanFile), Plan{Programs: boots})
+	a.plan(path.Join(at, PlanFile), Plan{Programs: p.boots(), Made: time.Now()})
 	return nil
 }
 

@@ -2,6 +2,7 @@ package vmtest
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -15,6 +16,17 @@ func TestCodeBlock(t *testing.T) {
 		if got, err := codeBlock(text, heading); err == nil {
 			t.Errorf("below %q there is %q", heading, got)
 		}
+	}
+}
+
+func TestPartPicksBoots(t *testing.T) {
+	for pattern, want := range map[string]int{"": len(boots), "boot": 2, "^e2e$": 1, "none": 0} {
+		if got := (Part{Boots: regexp.MustCompile(pattern)}).boots(); len(got) != want {
+			t.Errorf("%q picks %v", pattern, got)
+		}
+	}
+	if got := (Part{}).boots(); len(got) != len(boots) {
+		t.Errorf("nothing picks %v", got)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -19,8 +20,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	kernels := flag.String("k", "all", "`series` of the kernel, "+strings.Join(vmtest.Series(), ", ")+" or all")
-	run := flag.String("run", "", "`pattern` of the tests, as go test's -run")
+	run := flag.String("run", "", "`pattern` of the tests, as go test's -run; with -system of the boots, which follow from each other")
 	system := flag.Bool("system", false, "test in a Debian system with systemd and Docker instead")
+	disk := flag.String("disk", "", "with -system the `file` of its disk, which is kept; it is made if it is not there")
 	flag.Parse()
 	series := strings.Split(*kernels, ",")
 	if *kernels == "all" {
@@ -28,7 +30,9 @@ func main() {
 	}
 	do := test
 	if *system {
-		do = testSystem
+		do = func(ctx context.Context, series []string, run string) error {
+			return testSystem(ctx, series, run, *disk)
+		}
 	}
 	if err := do(ctx, series, *run); err != nil {
 		fmt.Fprintln(os.Stderr, "vmtest:", err)
@@ -55,9 +59,16 @@ func test(ctx context.Context, series []string, run string) error {
 }
 
 // testSystem runs the tests of a whole system on each kernel.
-func testSystem(ctx context.Context, series []string, run string) error {
+func testSystem(ctx context.Context, series []string, run, disk string) error {
+	part := vmtest.Part{Disk: disk}
+	if disk != "" && len(series) > 1 {
+		return errors.New("a disk is of one kernel")
+	}
 	if run != "" {
-		return errors.New("the tests of a system follow from each other: none can be picked")
+		var err error
+		if part.Boots, err = regexp.Compile(run); err != nil {
+			return err
+		}
 	}
 	return inDir(func(dir string) error {
 		sources, err := vmtest.BuildSystem(ctx, dir)
@@ -65,7 +76,7 @@ func testSystem(ctx context.Context, series []string, run string) error {
 			return err
 		}
 		return each(ctx, series, func(k vmtest.Kernel) (*vmtest.Report, error) {
-			return vmtest.RunSystem(ctx, k, sources, os.Stdout)
+			return vmtest.RunSystem(ctx, k, sources, part, os.Stdout)
 		})
 	})
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -46,12 +48,35 @@ func switchRoot(device string) error {
 	return unix.Exec("/sbin/init", []string{"/sbin/init"}, []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"})
 }
 
-// putInPlace copies the files that came along, on the first boot.
+// putInPlace copies the files that came along, on the first boot with them,
+// over those of an earlier run on the same disk.
 func putInPlace() error {
-	if _, err := os.Stat(disk + vmtest.SystemDir); !errors.Is(err, fs.ErrNotExist) {
+	const plan = vmtest.SystemDir + "/" + vmtest.PlanFile
+	files := os.DirFS("/" + vmtest.ForDisk)
+	brought, err := fs.ReadFile(files, plan[1:])
+	if err != nil {
 		return err
 	}
-	return os.CopyFS(disk, os.DirFS("/"+vmtest.ForDisk))
+	there, err := os.ReadFile(disk + plan)
+	if err == nil && bytes.Equal(there, brought) {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.RemoveAll(disk + vmtest.SystemDir); err != nil {
+		return err
+	}
+	err = fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if err := os.Remove(filepath.Join(disk, path)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	})
+	return errors.Join(err, os.CopyFS(disk, files))
 }
 
 // boot runs the program of this boot, and has the machine boot again or, after
