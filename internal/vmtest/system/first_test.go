@@ -34,6 +34,9 @@ func TestFirstLearnAndBlockByLabels(t *testing.T) {
 	sh(t, "docker run -d --name shop --label egress=learn probe stay")
 	reaches(t, "shop", good)
 	reaches(t, "shop", other)
+	if arrived(t) == 0 {
+		t.Error("what arrives is not counted")
+	}
 	flows(t, flow{"would_deny", "shop", "203.0.113.20", 443})
 
 	sh(t, "docker run -d --name guarded --restart always --label egress=block probe stay")
@@ -70,7 +73,7 @@ func TestFirstRestartsOfTheEnforcerOpenNothing(t *testing.T) {
 	sh(t, "systemctl start egw-enforcer")
 	refusedAll(t, "restless")
 	if now := arrived(t); now != before {
-		t.Errorf("%s packets arrived, %s before the restarts", now, before)
+		t.Errorf("%d packets arrived, %d before the restarts", now, before)
 	}
 	// Born unknown; the enforcer learns its name now.
 	isTold(t, flow{"deny", "meanwhile", "203.0.113.20", 443})
@@ -88,7 +91,7 @@ func TestFirstRestartOfDockerOpensNothing(t *testing.T) {
 	reaches(t, "guarded", good)
 	refusedAll(t, "always")
 	if now := arrived(t); now != before {
-		t.Errorf("%s packets arrived, %s before the restart", now, before)
+		t.Errorf("%d packets arrived, %d before the restart", now, before)
 	}
 	// As it was, for the reboot. A slow engine may still hold what it stopped.
 	testutil.Eventually(t, "always starts again", func() error {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -93,9 +94,16 @@ func isRefused(t *testing.T, name, to string) {
 }
 
 // arrived is how many packets came to the second address since the boot.
-func arrived(t *testing.T) string {
+func arrived(t *testing.T) int {
 	t.Helper()
-	return sh(t, `iptables -w -nvxL INPUT | awk '$9 == "203.0.113.20" {print $1}'`)
+	rules := sh(t, "iptables -w -vS INPUT")
+	_, after, _ := strings.Cut(rules, "-d 203.0.113.20/32 -c ")
+	packets, _, _ := strings.Cut(after, " ")
+	n, err := strconv.Atoi(packets)
+	if err != nil {
+		t.Fatalf("no count of packets: %v in\n%s", err, rules)
+	}
+	return n
 }
 
 // running waits until the container runs: Docker is ready before those are that

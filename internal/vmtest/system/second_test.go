@@ -17,8 +17,8 @@ func TestSecondBootBlocksFromTheFirstInstruction(t *testing.T) {
 		}
 	}
 	refusedAll(t, "always")
-	if n := arrived(t); n != "0" {
-		t.Errorf("%s packets arrived since the boot", n)
+	if n := arrived(t); n != 0 {
+		t.Errorf("%d packets arrived since the boot", n)
 	}
 	flows(t, flow{"deny", "always", "203.0.113.20", 443})
 	isRefused(t, "guarded", other)
