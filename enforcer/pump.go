@@ -1,6 +1,7 @@
 package enforcer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +137,9 @@ func (e *Enforcer) flow(r *bpf.Event) *schemas.Flow {
 		Pid: r.PID, Uid: r.UID, Comm: strings.ToValidUTF8(r.Comm, "?"), Hook: r.Hook.String(), Reason: r.Reason.String(),
 		Attempt: r.Attempt,
 	}
-	if c, ok := e.registry.Lookup(r.Index); ok {
+	if c, ok := e.registry.Lookup(r.Index); ok && c.doctor {
+		f.Container, f.Workload, f.Reason = c.Name, c.Workload, cmp.Or(f.Reason, schemas.ReasonDoctor)
+	} else if ok {
 		f.ContainerId, f.Container, f.Image, f.Workload, f.Policy = c.ID, c.Name, c.Image, c.Workload, c.Workload
 	} else {
 		f.Container, f.Workload = "unknown", "unknown"

@@ -56,6 +56,8 @@ type Container struct {
 	// adopted is true while the kernel still holds what a former process
 	// wrote for the container.
 	adopted bool
+	// doctor: it is none, but the doctor's probe.
+	doctor bool
 	// inspected is true after Docker told every detail.
 	inspected bool
 	// cgroup is the folder of its cgroup, once it was seen to run.
@@ -133,7 +135,7 @@ func (r *registry) setUnknown(m policy.Mode) error {
 	r.byIndex[0] = &Container{Name: "unknown", Workload: "unknown", Mode: m}
 	// The last index is the doctor's, see bpf.Gate.ProbeIndex.
 	probe := r.MaxContainers - 1
-	r.byIndex[probe] = &Container{Name: "egw-doctor", Workload: "egw-doctor", Index: probe, Mode: policy.ModeBlock}
+	r.byIndex[probe] = &Container{Name: "egw-doctor", Workload: "egw-doctor", Index: probe, Mode: policy.ModeBlock, doctor: true}
 	return nil
 }
 

@@ -77,6 +77,9 @@ func (e *evidence) add(f *schemas.Flow) {
 	if e.repeated(f) {
 		return
 	}
+	if f.GetReason() == schemas.ReasonDoctor {
+		return
+	}
 	if f.GetPolicy() == "" {
 		e.unattributed[f.GetHost()] = e.unattributed[f.GetHost()].more(f.GetCount(), f.GetTimeNs())
 		return

@@ -141,6 +141,28 @@ func TestWhatIsNoEvidenceIsNotProposed(t *testing.T) {
 	}
 }
 
+func TestTheDoctorsProbeTeachesNothing(t *testing.T) {
+	b := newBench(t)
+	b.flows(flow("192.0.2.1", 443))
+	before, err := b.Readiness(noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"", "egw-doctor"} {
+		b.flows(flow("192.0.2.2", 9, func(f *schemas.Flow) {
+			f.Workload, f.Policy, f.Reason = "egw-doctor", name, schemas.ReasonDoctor
+		}))
+	}
+	b.plan(noon)
+	if open := b.State().Proposals("", policy.StatusOpen); len(open) != 1 || open[0].Policy != "web" {
+		t.Errorf("proposed: %+v", open)
+	}
+	after, err := b.Readiness(noon)
+	if diff := cmp.Diff(before, after); err != nil || diff != "" {
+		t.Errorf("readiness (%v): -before +after:\n%s", err, diff)
+	}
+}
+
 func TestProposalsCarryTheirEvidence(t *testing.T) {
 	b := newBench(t)
 	b.flows(flow("192.0.2.7", 443, times(40)), flow("192.0.2.7", 443, by("wget"), after(time.Minute)),

@@ -58,4 +58,6 @@ const (
 	// ReasonControl: no decision at all; the collector tried whether Loki takes
 	// an entry where it refused another.
 	ReasonControl = "control"
+	// ReasonDoctor: the probe of egw doctor, which is no container's.
+	ReasonDoctor = "doctor"
 )

@@ -27,7 +27,8 @@ about it: the kernel and what it has, the cgroup hierarchy, the pinned gate, the
 programs of others on its hooks, Docker, and each container that can do what no
 filter on its connects can hold. A probe proves that a denial happens: a process
 in a cgroup that the gate blocks connects to documentation addresses, which sends
-no packet, and must be refused. Needs root. Ends with 5 when a check failed.`
+no packet, and must be refused; it is recorded as workload egw-doctor, reason
+doctor, without a proposal or an alert. Needs root. Ends with 5 when a check failed.`
 
 // doctorCommand checks this host.
 func doctorCommand(a *app) *cobra.Command {

@@ -161,7 +161,12 @@ func denials(s *scene.Scene) []string {
 	s.Flow(0, "learning", schemas.Verdict_VERDICT_WOULD_DENY, 1000, nil)
 	s.Flow(3*hour, "denied before", deny, 1, nil)
 	s.Flow(0, "denied before", deny, 100, nil)
-	s.Flow(0, "quiet", deny, 1, func(f *schemas.Flow) { f.DstIp, f.DstPort = []byte{198, 51, 100, 7}, 25 })
+	s.Flow(0, "quiet", deny, 1, func(f *schemas.Flow) {
+		f.DstIp, f.DstPort, f.Comm = []byte{198, 51, 100, 7}, 25, `"reason":"doctor"`
+	})
+	for _, n := range []uint64{1, 500} {
+		s.Flow(0, "egw-doctor", deny, n, func(f *schemas.Flow) { f.Reason, f.Policy = schemas.ReasonDoctor, "" })
+	}
 	for i := range 700 { // more destinations than Loki lets a query have series
 		s.Flow(time.Duration(i), "scan", deny, 1, func(f *schemas.Flow) { f.DstIp = []byte{10, 0, byte(i >> 8), byte(i)} })
 	}
