@@ -33,7 +33,7 @@ const (
 )
 
 // Connect speaks to a server, refuses an old one with ErrVersion, and makes
-// the streams that are missing, unless the options say ReadOnly. Once it has
+// the streams that are missing, as far as the options say. Once it has
 // succeeded, a lost connection is made again for ever, and the streams with it.
 func Connect(ctx context.Context, o Options) (*Log, error) {
 	log := o.logger()
@@ -48,9 +48,8 @@ func Connect(ctx context.Context, o Options) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
 	}
-	l, err := newLog(nc, log)
+	l, err := newLog(nc, o, log)
 	if err == nil {
-		l.options = o
 		err = l.MakeStreams(ctx)
 	}
 	if err != nil {
@@ -70,7 +69,8 @@ func (l *Log) connectedAgain(*nats.Conn) {
 	}
 }
 
-func newLog(nc *nats.Conn, log *slog.Logger) (*Log, error) {
+// newLog takes over a connection, which may be lost and made again from now on.
+func newLog(nc *nats.Conn, o Options, log *slog.Logger) (*Log, error) {
 	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func newLog(nc *nats.Conn, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{nc: nc, js: js, log: log}
+	l := &Log{nc: nc, js: js, log: log, options: o}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	nc.SetReconnectHandler(l.connectedAgain)
 	return l, nil

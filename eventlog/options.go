@@ -33,6 +33,8 @@ type Options struct {
 	Name string
 	// ReadOnly leaves the streams as they are, also when they are missing.
 	ReadOnly bool
+	// Streams are those that are made and put right; empty is all.
+	Streams []string
 	// MaxFlowBytes and MaxFlowAge bound EGW_FLOWS; 0 keeps what an existing
 	// stream has, and gives a new one DefaultFlowBytes and DefaultFlowAge.
 	MaxFlowBytes int64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -62,14 +63,18 @@ func orDefault[T int64 | time.Duration](value, fallback T) T {
 	return value
 }
 
-// MakeStreams makes what is missing, unless the log is ReadOnly. Of a stream
-// that is there only what correctness needs is put right, and the bounds that
-// were asked for: an operator's own limits and replicas stay.
+// MakeStreams makes what is missing of the streams that the options name, unless
+// the log is ReadOnly. Of a stream that is there only what correctness needs is
+// put right, and the bounds that were asked for: an operator's own limits and
+// replicas stay.
 func (l *Log) MakeStreams(ctx context.Context) error {
 	if l.options.ReadOnly {
 		return nil
 	}
 	for _, want := range streamConfigs(l.options) {
+		if only := l.options.Streams; len(only) > 0 && !slices.Contains(only, want.Name) {
+			continue
+		}
 		if err := l.makeStream(ctx, l.options, want); err != nil {
 			return fmt.Errorf("make stream %s: %w", want.Name, err)
 		}

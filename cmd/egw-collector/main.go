@@ -12,6 +12,7 @@ import (
 	"github.com/egresswarden/egresswarden/collector"
 	"github.com/egresswarden/egresswarden/internal/daemon"
 	"github.com/egresswarden/egresswarden/internal/telemetry"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 func main() {
@@ -54,7 +55,7 @@ func run(ctx context.Context, cfg collector.Config, log *slog.Logger) error {
 		return err
 	}
 	return metrics.Beside(ctx, func(ctx context.Context) error {
-		events, err := cfg.NATS.Connect(ctx, cfg.Name, log)
+		events, err := cfg.NATS.Connect(ctx, cfg.Name, log, schemas.StreamDead)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil

@@ -51,11 +51,12 @@ const (
 )
 
 // Connect tries until the event log is there or ctx ends. It logs each new
-// error.
-func (n NATS) Connect(ctx context.Context, name string, log *slog.Logger) (*eventlog.Log, error) {
+// error. Of the streams it makes those that are named, and leaves the others to
+// the enforcers, who know their bounds.
+func (n NATS) Connect(ctx context.Context, name string, log *slog.Logger, streams ...string) (*eventlog.Log, error) {
 	last := ""
 	for wait := connectMin; ; wait = min(2*wait, connectMax) {
-		l, err := n.connect(ctx, name, log)
+		l, err := n.connect(ctx, name, log, streams)
 		if err == nil {
 			return l, nil
 		}
@@ -71,7 +72,7 @@ func (n NATS) Connect(ctx context.Context, name string, log *slog.Logger) (*even
 	}
 }
 
-func (n NATS) connect(ctx context.Context, name string, log *slog.Logger) (*eventlog.Log, error) {
+func (n NATS) connect(ctx context.Context, name string, log *slog.Logger, streams []string) (*eventlog.Log, error) {
 	// The client library would be refused without a word on the file.
 	for key, path := range map[string]string{"token_file": n.TokenFile, "creds_file": n.CredsFile, "ca_file": n.CAFile,
 		"cert_file": n.CertFile, "key_file": n.KeyFile} {
@@ -86,5 +87,7 @@ func (n NATS) connect(ctx context.Context, name string, log *slog.Logger) (*even
 			return nil, fmt.Errorf("nats.%s: %w", key, err)
 		}
 	}
-	return eventlog.Connect(ctx, n.Options(name, log))
+	o := n.Options(name, log)
+	o.ReadOnly, o.Streams = len(streams) == 0, streams
+	return eventlog.Connect(ctx, o)
 }

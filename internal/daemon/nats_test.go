@@ -3,6 +3,7 @@ package daemon
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 func TestConnectWaitsAndSaysForWhat(t *testing.T) {
@@ -69,5 +71,30 @@ func TestConnectEndsWithItsContext(t *testing.T) {
 func TestHalfACertificateIsRefused(t *testing.T) {
 	if err := (NATS{CertFile: "c"}).Validate(); err == nil || !strings.Contains(err.Error(), "key_file") {
 		t.Error(err)
+	}
+}
+
+func TestConnectMakesTheNamedStreamsAlone(t *testing.T) {
+	dir := t.TempDir()
+	s, err := eventlog.StartServer(eventlog.ServerOptions{Dir: filepath.Join(dir, "nats"), Socket: filepath.Join(dir, "s")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	connect := func(streams ...string) (dead, policy error) {
+		l, err := NATS{Socket: filepath.Join(dir, "s")}.Connect(t.Context(), "test", slog.New(slog.DiscardHandler), streams...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, dead = l.DeadCount(t.Context())
+		_, policy = l.PolicyEnd(t.Context())
+		return dead, policy
+	}
+	if dead, policy := connect(); !errors.Is(dead, eventlog.ErrNotFound) || !errors.Is(policy, eventlog.ErrNotFound) {
+		t.Errorf("with none named: %v, %v", dead, policy)
+	}
+	if dead, policy := connect(schemas.StreamDead); dead != nil || !errors.Is(policy, eventlog.ErrNotFound) {
+		t.Errorf("with one named: %v, %v", dead, policy)
 	}
 }
