@@ -2,6 +2,7 @@ package learner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/policy"
 	"github.com/egresswarden/egresswarden/schemas"
 )
@@ -105,12 +107,18 @@ func TestKilledLearnerEndsWithTheSameEvidenceAndProposals(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(child(t, socket, snapshot))
-	eventually(t, "the evidence of an undisturbed run", func() bool {
+	testutil.Eventually(t, "the evidence of an undisturbed run", func() error {
 		got, err := os.ReadFile(snapshot)
-		return err == nil && string(got) == string(want)
+		if err == nil && string(got) != string(want) {
+			err = errors.New("it is another")
+		}
+		return err
 	})
-	eventually(t, "the proposals of an undisturbed run", func() bool {
-		return cmp.Equal(wanted(b.State()), wanted(fold(t, l)))
+	testutil.Eventually(t, "the proposals of an undisturbed run", func() error {
+		if diff := cmp.Diff(wanted(b.State()), wanted(fold(t, l))); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
 	})
 }
 

@@ -108,6 +108,7 @@ const planAgain = 10 * time.Minute
 // date. Append them in their order; what was not appended comes again.
 func (l *Learner) Plan(now time.Time) ([]*schemas.PolicyEvent, error) {
 	l.evidence.forget(now.Add(-l.options.Window).UnixNano())
+	l.forgetLosses(now)
 	names := append(l.state.Policies(), slices.Collect(maps.Keys(l.evidence.policies))...)
 	slices.Sort(names)
 	var out []*schemas.PolicyEvent

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/schemas"
@@ -43,6 +44,13 @@ func (l *Learner) Host(e *schemas.HostEvent) {
 	if old := l.told[k]; e.GetTimeNs() > old.LastNs {
 		l.told[k] = old.more(e.GetCount(), e.GetTimeNs())
 	}
+}
+
+// forgetLosses lets go of what is older than anybody asks for, so that it is not
+// counted with what comes later.
+func (l *Learner) forgetLosses(now time.Time) {
+	before := now.Add(-max(l.options.Window, l.options.Unused)).UnixNano()
+	maps.DeleteFunc(l.told, func(_ lossKey, n loss) bool { return n.LastNs < before })
 }
 
 // lossesOf tells what was lost since a time where a workload was seen.

@@ -1,7 +1,6 @@
 package learner
 
 import (
-	"errors"
 	"math"
 	"sync/atomic"
 	"time"
@@ -50,10 +49,5 @@ func (s *service) instrument(set *telemetry.Set) {
 	r.Counter("interruptions_total", "How often learning broke off and began anew.")
 	set.Register(r)
 	set.Check("learner_event_log", s.events.Connected)
-	set.Check("learner", func() error {
-		if s.learning.Load() {
-			return nil
-		}
-		return errors.New("the event log is being read, or learning was interrupted: there are no new proposals")
-	})
+	set.Check("learner", s.ready)
 }

@@ -92,6 +92,11 @@ func TestLossesLowerReadinessWhereTheWorkloadWas(t *testing.T) {
 	if got := reasons(noon.Add(100 * day)); slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "host h1") }) {
 		t.Errorf("told long afterwards: %v", got)
 	}
+	b.plan(noon.Add(100 * day))
+	b.Host(lost("outbox.full", "h1", 101*day))
+	if n := b.told[lossKey{"h1", "outbox.full"}]; n.Count != 5 {
+		t.Errorf("%d are lost, want the 5 of these days", n.Count)
+	}
 }
 
 func TestNoRuleIsCalledUnusedWhereTrafficWasLost(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -64,6 +65,8 @@ type service struct {
 	gauges gauges
 	// learning is true while both streams are followed.
 	learning atomic.Bool
+	// interruption is why learning broke off, nil once it has begun again.
+	interruption atomic.Pointer[string]
 }
 
 // Run learns until the context ends: it reads EGW_FLOWS from where its
@@ -87,14 +90,9 @@ func Run(ctx context.Context, events *eventlog.Log, c Config) error {
 		s.instrument(c.Metrics)
 	}
 	stop := s.answer(ctx)
-	told := ""
 	for ctx.Err() == nil {
 		if err := s.session(ctx); err != nil && ctx.Err() == nil {
-			if text := err.Error(); text != told {
-				told = text
-				s.Log.Warn("learning interrupted, and is tried again", "err", err)
-			}
-			s.gauges.interruptions.Add(1)
+			s.interrupted(err)
 			s.again()
 			wait(ctx, retryAfter)
 		}
@@ -125,6 +123,26 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
+// interrupted notes why learning broke off, and tells what is news.
+func (s *service) interrupted(err error) {
+	s.gauges.interruptions.Add(1)
+	text := err.Error()
+	if was := s.interruption.Swap(&text); was == nil || *was != text {
+		s.Log.Warn("learning interrupted, and is tried again", "err", err)
+	}
+}
+
+// ready tells why nothing is learnt now.
+func (s *service) ready() error {
+	if s.learning.Load() {
+		return nil
+	}
+	if why := s.interruption.Load(); why != nil {
+		return fmt.Errorf("learning was interrupted, there are no new proposals: %s", *why)
+	}
+	return errors.New("the event log is being read, there are no new proposals yet")
+}
+
 // again keeps the evidence and forgets the policy log, which is folded again.
 func (s *service) again() {
 	s.mu.Lock()
@@ -147,6 +165,7 @@ func (s *service) session(ctx context.Context) error {
 	if err := s.takeHosts(ctx, false); err != nil {
 		return err
 	}
+	s.interruption.Store(nil)
 	s.learning.Store(true)
 	defer s.learning.Store(false)
 	g, ctx := errgroup.WithContext(ctx)

@@ -3,6 +3,7 @@ package learner
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -13,22 +14,10 @@ import (
 
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/telemetry"
+	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/policy"
 	"github.com/egresswarden/egresswarden/schemas"
 )
-
-const deadline = 2 * time.Minute
-
-// eventually polls until the condition holds.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("not within %s: %s", deadline, what)
-}
 
 func connect(t *testing.T, change ...func(*eventlog.ServerOptions)) *eventlog.Log {
 	t.Helper()
@@ -110,9 +99,11 @@ func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
 	}
 	stop := start(t, l, snapshot)
 	var open []policy.Proposal
-	eventually(t, "two proposals", func() bool {
-		open = fold(t, l).Proposals("web", policy.StatusOpen)
-		return len(open) == 2
+	testutil.Eventually(t, "two proposals", func() error {
+		if open = fold(t, l).Proposals("web", policy.StatusOpen); len(open) != 2 {
+			return fmt.Errorf("open are %v", open)
+		}
+		return nil
 	})
 	stop()
 	write(t, l, "b", flow("192.0.2.1", 80, by("wget")))
@@ -124,9 +115,12 @@ func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
 	}
 	stop = start(t, l, snapshot)
 	defer stop()
-	eventually(t, "the grown proposal", func() bool {
+	testutil.Eventually(t, "the grown proposal", func() error {
 		open = fold(t, l).Proposals("web", policy.StatusOpen)
-		return len(open) == 1 && open[0].Body.Rules[0].Rule.Text == "192.0.2.1/32 tcp/80,tcp/443"
+		if len(open) != 1 || open[0].Body.Rules[0].Rule.Text != "192.0.2.1/32 tcp/80,tcp/443" {
+			return fmt.Errorf("open are %v", open)
+		}
+		return nil
 	})
 	if e := open[0].Body.Rules[0]; e.Count != 4 {
 		t.Errorf("%d decisions, want 4: counted once over a restart", e.Count)
@@ -177,22 +171,27 @@ func TestRunGoesOnWithALogThatIsMadeAnew(t *testing.T) {
 		t.Cleanup(l.Close)
 		return l
 	}
-	proposed := func(l *eventlog.Log, name string) func() bool {
-		return func() bool { return len(fold(t, l).Proposals(name, policy.StatusOpen)) == 1 }
+	proposed := func(l *eventlog.Log, name string) func() error {
+		return func() error {
+			if open := fold(t, l).Proposals(name, policy.StatusOpen); len(open) != 1 {
+				return fmt.Errorf("open are %v", open)
+			}
+			return nil
+		}
 	}
 	old := serve("a")
 	l := dial()
 	write(t, l, "a", flow("192.0.2.1", 443))
 	defer start(t, dial(), filepath.Join(dir, "evidence"))()
-	eventually(t, "a proposal", proposed(l, "web"))
+	testutil.Eventually(t, "a proposal", proposed(l, "web"))
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
 	serve("b")
 	l = dial()
 	write(t, l, "b", flow("198.51.100.1", 443, func(f *schemas.Flow) { f.Workload, f.Policy = "new", "new" }))
-	eventually(t, "a proposal in the new log", proposed(l, "new"))
-	eventually(t, "what was learnt before is proposed again", proposed(l, "web"))
+	testutil.Eventually(t, "a proposal in the new log", proposed(l, "new"))
+	testutil.Eventually(t, "what was learnt before is proposed again", proposed(l, "web"))
 }
 
 func TestMetricsTellOfTheLearning(t *testing.T) {
@@ -208,11 +207,15 @@ func TestMetricsTellOfTheLearning(t *testing.T) {
 		set.Handler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		return w.Body.String()
 	}
-	eventually(t, "the metrics of two proposals", func() bool {
+	testutil.Eventually(t, "the metrics of two proposals", func() error {
 		text := ask("/metrics")
-		return !slices.ContainsFunc([]string{"open_proposals 2", "destinations 2", "workloads 1", "policies 1", "policy_revision 2",
-			"flow_sequence 1", "interruptions_total 0", "plan_seconds"},
-			func(want string) bool { return !strings.Contains(text, "egw_learner_"+want) })
+		for _, want := range []string{"open_proposals 2", "destinations 2", "workloads 1", "policies 1", "policy_revision 2",
+			"flow_sequence 1", "interruptions_total 0", "plan_seconds"} {
+			if !strings.Contains(text, "egw_learner_"+want) {
+				return fmt.Errorf("no %s in %s", want, text)
+			}
+		}
+		return nil
 	})
 	if text := ask("/readyz"); text != "learner: ok\nlearner_event_log: ok\n" {
 		t.Errorf("readiness %q", text)
