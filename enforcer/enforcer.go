@@ -48,6 +48,8 @@ type Enforcer struct {
 	// scrapes lets readers of metrics at the gate until it is closed.
 	scrapes door
 	cutter  cutter
+	// left tells whether the gate was attached when it was let go of.
+	left atomic.Bool
 }
 
 // New opens the gate and puts the last good state of the snapshot into it; it
@@ -132,8 +134,13 @@ func (e *Enforcer) restore() error {
 // so itself.
 func (e *Enforcer) Close() error {
 	e.scrapes.close()
+	e.left.Store(e.gate.Attached())
 	return errors.Join(e.gate.Close(), e.release())
 }
+
+// LeftInForce tells, once Run or Close has returned, whether the gate goes on:
+// somebody may have taken it off, and it may never have been attached.
+func (e *Enforcer) LeftInForce() bool { return e.left.Load() }
 
 // Attached is closed when Run has put the gate in force.
 func (e *Enforcer) Attached() <-chan struct{} { return e.attached }

@@ -103,8 +103,15 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	g.Go(func() error { return runCollector(ctx, server, o, set, log) })
 	g.Go(func() error { return greet(ctx, a, e, metrics, o) })
 	err = g.Wait()
-	fmt.Fprintln(a.stderr, "egw: stopped; the gate stays in force: `egw detach` takes it off")
+	fmt.Fprintln(a.stderr, "egw: stopped;", farewell(e.LeftInForce()))
 	return err
+}
+
+func farewell(inForce bool) string {
+	if inForce {
+		return "the gate stays in force: `egw detach` takes it off"
+	}
+	return "the gate is NOT attached, nothing is enforced: start `egw up` again"
 }
 
 func upError(err error) error {

@@ -190,6 +190,9 @@ func TestAHostFromUpToDetach(t *testing.T) {
 	if code := h.stop(t); code != exitOK {
 		t.Errorf("stopped with exit code %d:\n%s", code, h.log)
 	}
+	if h.said(t, "nothing is enforced"); strings.Contains(h.log.String(), "stays in force") {
+		t.Errorf("detached, it says:\n%s", h.log)
+	}
 }
 
 // serves holds that metrics, health and readiness are where the greeting says.
