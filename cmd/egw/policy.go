@@ -49,7 +49,7 @@ func policyListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use: "ls", Short: "List policies", Args: cobra.NoArgs,
 		Long: "List policies with their rules, the mode that an operator set for the workload of\n" +
-			"that name (label: none), open proposals, and the revision that last changed the rules.",
+			"that name (label: none), open proposals, and the revision that last changed rules or mode.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.desk(c.Context(), func(d *operator.Desk) error { return listPolicies(a, d) })
 		},
@@ -68,7 +68,8 @@ func listPolicies(a *app, d *operator.Desk) error {
 		}
 		p := d.State().Policy(name)
 		mode, _ := d.State().Mode(name)
-		all = append(all, policyView{name, len(p.Rules), modeName(mode.Mode), open[name], p.Revision, d.State().Imported(name).File})
+		all = append(all, policyView{name, len(p.Rules), modeName(mode.Mode), open[name],
+			d.State().LastEffect(name).Revision, d.State().Imported(name).File})
 	}
 	if a.output == "json" {
 		return a.json(all)
@@ -127,7 +128,7 @@ func showPolicy(a *app, state *policy.State, name string) error {
 			LogRevision uint64        `json:"log_revision"`
 			Imported    policy.Import `json:"imported"`
 			Rules       []ruleView    `json:"rules"`
-		}{name, modeName(mode.Mode), own.Revision, state.Revision(), state.Imported(name), []ruleView{}}
+		}{name, modeName(mode.Mode), state.LastEffect(name).Revision, state.Revision(), state.Imported(name), []ruleView{}}
 		for _, p := range []policy.Policy{own, all} {
 			for _, r := range p.Rules {
 				out.Rules = append(out.Rules, viewRule(p.Name, r, a.now()))
@@ -136,19 +137,26 @@ func showPolicy(a *app, state *policy.State, name string) error {
 		return a.json(out)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "policy %s, mode %s, %s, changed at revision %d\n", printable(name), modeName(mode.Mode),
-		plural(len(own.Rules), "rule"), own.Revision)
+	fmt.Fprintf(&b, "policy %s, mode %s, %s, %s\n", printable(name), modeName(mode.Mode), plural(len(own.Rules), "rule"),
+		changedAt(state, name))
 	if err := ruleTable(a, &b, own.Rules); err != nil {
 		return err
 	}
 	if len(all.Rules) > 0 {
-		fmt.Fprintf(&b, "and of policy *, changed at revision %d\n", all.Revision)
+		fmt.Fprintf(&b, "and of policy *, %s\n", changedAt(state, policy.Everyone))
 		if err := ruleTable(a, &b, all.Rules); err != nil {
 			return err
 		}
 	}
 	_, err := fmt.Fprint(a.stdout, b.String())
 	return err
+}
+
+func changedAt(state *policy.State, name string) string {
+	if last := state.LastEffect(name).Revision; last != 0 {
+		return fmt.Sprintf("changed at revision %d", last)
+	}
+	return "never changed" // there are proposals alone
 }
 
 func ruleTable(a *app, b *strings.Builder, rules []policy.Rule) error {
