@@ -208,12 +208,12 @@ func TestReview(t *testing.T) {
 		open    string
 		rules   string
 	}{
-		{"end of input quits", nil, "0 approved, 0 rejected, 0 rules added, 0 skipped", "p1 p2 p3", ""},
-		{"q leaves the rest", []string{"y", "q"}, "1 approved, 0 rejected, 0 rules added, 0 skipped", "p2 p3", "192.0.2.1/32"},
-		{"each has its answer", []string{"?", "y", "n", "s"}, "1 approved, 1 rejected, 0 rules added, 1 skipped", "p3", "192.0.2.1/32"},
-		{"nonsense is asked again", []string{"yes", "", "s", "s", "y"}, "1 approved, 0 rejected, 0 rules added, 2 skipped", "p1 p2", "192.0.2.3/32"},
+		{"end of input quits", nil, "Nothing was decided, 3 left open;", "p1 p2 p3", ""},
+		{"q leaves the rest", []string{"y", "q"}, "1 approved, 2 left open;", "p2 p3", "192.0.2.1/32"},
+		{"each has its answer", []string{"?", "y", "n", "s"}, "1 approved, 1 rejected, 1 skipped;", "p3", "192.0.2.1/32"},
+		{"nonsense is asked again", []string{"yes", "", "s", "s", "y"}, "1 approved, 2 skipped;", "p1 p2", "192.0.2.3/32"},
 		{"another rule in its place", []string{"e", "", "e", "what", "e", "192.0.2.1 tcp/443", "s", "q"},
-			"0 approved, 0 rejected, 1 rule added, 1 skipped", "p1 p2 p3", "192.0.2.1/32 tcp/443"},
+			"1 replaced by your rule, 1 skipped, 1 left open;", "p1 p2 p3", "192.0.2.1/32 tcp/443"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			url, l := server(t)
@@ -247,7 +247,7 @@ func TestReviewTellsWhatAnotherChangedMeanwhile(t *testing.T) {
 		func() string { other.ok("proposals", "reject", "p2"); return "y" },
 	}}}
 	code, out, errs := c.run("review")
-	if code != exitOK || !strings.Contains(out, "1 approved, 0 rejected") {
+	if code != exitOK || !strings.Contains(out, "1 approved, 1 no longer open;") {
 		t.Errorf("exit code %d, output:\n%s", code, out)
 	}
 	for _, want := range []string{"policy w has changed since revision 2", "add 203.0.113.1/32 (urgent)", "proposal p2 is rejected since revision 5"} {

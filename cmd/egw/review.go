@@ -51,7 +51,8 @@ type review struct {
 	reason string
 	text   io.Writer
 
-	approved, rejected, added, skipped int
+	// shown counts the proposals that were gone through.
+	approved, rejected, added, skipped, shown int
 }
 
 // errQuit ends a review early.
@@ -72,10 +73,30 @@ func (r *review) run(ctx context.Context, name string) error {
 		if err != nil {
 			return err
 		}
+		r.shown++
 	}
-	_, err := fmt.Fprintf(r.text, "%d approved, %d rejected, %s added, %d skipped; the policy log is at revision %d.\n",
-		r.approved, r.rejected, plural(r.added, "rule"), r.skipped, r.desk.State().Revision())
+	_, err := fmt.Fprintf(r.text, "%s; the policy log is at revision %d.\n", r.done(len(open)), r.desk.State().Revision())
 	return err
+}
+
+// done says what became of so many proposals.
+func (r *review) done(of int) string {
+	text := ""
+	say := func(n int, what string) {
+		if n > 0 {
+			text += fmt.Sprintf(", %d %s", n, what)
+		}
+	}
+	say(r.approved, "approved")
+	say(r.rejected, "rejected")
+	say(r.added, "replaced by your rule")
+	say(r.skipped, "skipped")
+	say(r.shown-r.approved-r.rejected-r.added-r.skipped, "no longer open")
+	if text == "" {
+		text = ", Nothing was decided"
+	}
+	say(of-r.shown, "left open")
+	return strings.TrimPrefix(text, ", ")
 }
 
 // one shows a proposal, or the one that took its place, until it is decided.
