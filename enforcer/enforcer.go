@@ -102,7 +102,7 @@ func open(cfg Config, log *slog.Logger) (*Enforcer, error) {
 	}
 	e.report = newReporter(cfg.Host, log)
 	e.registry = newRegistry(gate, registryOptions{
-		DefaultMode: cfg.defaultMode(), MaxContainers: o.MaxContainers, RefusesPackets: gate.LacksPacketWall() == nil, Log: log, Report: e.report.add,
+		DefaultMode: cfg.defaultMode(), MaxContainers: o.MaxContainers, Log: log, Report: e.report.add,
 	})
 	if err := e.restore(); err != nil {
 		return nil, errors.Join(err, gate.Close())

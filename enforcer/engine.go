@@ -26,13 +26,10 @@ type description struct {
 
 // detail is what only an inspection tells.
 type detail struct {
-	Pid        int
-	HostNet    bool
-	Privileged bool
-	CapAdd     []string
-	CapDrop    []string
-	NetMode    string
-	DockerSock bool
+	Pid int
+	// HostNet: its network is the host's, also through other containers.
+	HostNet bool
+	Placement
 }
 
 // change is one event of the engine.
@@ -146,12 +143,9 @@ func (d dockerEngine) Inspect(ctx context.Context, id string) (description, erro
 	if c.State != nil {
 		out.Running, out.Detail.Pid = c.State.Running, c.State.Pid
 	}
-	if h := c.HostConfig; h != nil {
-		out.Detail.NetMode, out.Detail.HostNet = string(h.NetworkMode), d.hostNet(ctx, h.NetworkMode, 0)
-		out.Detail.Privileged, out.Detail.CapAdd, out.Detail.CapDrop = h.Privileged, h.CapAdd, h.CapDrop
-	}
-	for _, m := range c.Mounts {
-		out.Detail.DockerSock = out.Detail.DockerSock || strings.HasSuffix(m.Source, "docker.sock")
+	out.Detail.Placement = placed(c)
+	if c.HostConfig != nil {
+		out.Detail.HostNet, out.Detail.Beside = d.network(ctx, c.HostConfig.NetworkMode, 0)
 	}
 	return out, nil
 }
@@ -172,24 +166,4 @@ func short(id string) string {
 		return id[:12]
 	}
 	return id
-}
-
-// maxJoined bounds how many containers share a network one through the other.
-const maxJoined = 8
-
-// hostNet tells whether a network mode leads to the host's own network, also
-// through other containers. What cannot be found out counts as the host's, whose
-// loopback is judged.
-func (d dockerEngine) hostNet(ctx context.Context, m container.NetworkMode, joined int) bool {
-	if !m.IsContainer() {
-		return m.IsHost()
-	}
-	if joined == maxJoined {
-		return true
-	}
-	c, err := d.ContainerInspect(ctx, m.ConnectedContainer())
-	if err != nil || c.HostConfig == nil {
-		return true
-	}
-	return d.hostNet(ctx, c.HostConfig.NetworkMode, joined+1)
 }

@@ -45,9 +45,10 @@ type Container struct {
 	HostNet  bool        `json:"host_network,omitempty"`
 	// Problem is what is wrong with the labels; the mode is then block.
 	Problem string `json:"problem,omitempty"`
-	// Open lists what the gate does not cover for this container.
-	Open    []string `json:"open,omitempty"`
-	Running bool     `json:"running"`
+	// Lost is why the gate cannot tell the container's processes.
+	Lost      string    `json:"lost,omitempty"`
+	Placement Placement `json:"placement,omitzero"`
+	Running   bool      `json:"running"`
 	// Base is what the kernel had counted for the index before it was this
 	// container's.
 	Base Counters `json:"base,omitzero"`
@@ -60,6 +61,8 @@ type Container struct {
 	doctor bool
 	// inspected is true after Docker told every detail.
 	inspected bool
+	// pid is that of its first process while it runs, else 0.
+	pid int
 	// cgroup is the folder of its cgroup, once it was seen to run.
 	cgroup string
 }
@@ -67,10 +70,8 @@ type Container struct {
 type registryOptions struct {
 	DefaultMode   policy.Mode
 	MaxContainers uint32
-	// RefusesPackets: the gate refuses packet sockets on this host.
-	RefusesPackets bool
-	Log            *slog.Logger
-	Report         func(hostEvent)
+	Log           *slog.Logger
+	Report        func(hostEvent)
 	// Now is time.Now if nil.
 	Now func() time.Time
 }
@@ -171,7 +172,7 @@ func (r *registry) Put(d description) error {
 	c.Name, c.Image, c.Running, c.missing = d.Name, d.Image, d.Running, time.Time{}
 	r.read(c, d)
 	if d.Detail != nil {
-		c.HostNet, c.Open, c.inspected = d.Detail.HostNet, uncovered(*d.Detail, c.Raw, r.RefusesPackets), true
+		c.HostNet, c.Placement, c.pid, c.inspected = d.Detail.HostNet, d.Detail.Placement, d.Detail.Pid, true
 	}
 	r.touch()
 	if c.adopted && !r.folded {

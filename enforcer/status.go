@@ -47,11 +47,13 @@ type Status struct {
 
 // WorkloadStatus is one workload with all its containers.
 type WorkloadStatus struct {
-	Workload   string            `json:"workload"`
-	Mode       policy.Mode       `json:"mode"`
-	ModeFrom   string            `json:"mode_from"`
-	Rules      int               `json:"rules"`
-	Revision   uint64            `json:"revision"`
+	Workload string      `json:"workload"`
+	Mode     policy.Mode `json:"mode"`
+	ModeFrom string      `json:"mode_from"`
+	Rules    int         `json:"rules"`
+	Revision uint64      `json:"revision"`
+	// Degraded: it is judged, and something of a container that runs is open.
+	Degraded   bool              `json:"degraded,omitempty"`
 	Decisions  Counters          `json:"decisions"`
 	Containers []ContainerStatus `json:"containers"`
 }
@@ -59,6 +61,12 @@ type WorkloadStatus struct {
 // ContainerStatus is one container with its counters.
 type ContainerStatus struct {
 	Container
+	// Network is what it sends by: the kinds of its devices, such as veth, or
+	// host, none, or with "of NAME" whose network it shares.
+	Network string `json:"network,omitempty"`
+	// Open lists what the gate does not cover for this container, why, and the
+	// cure.
+	Open      []string `json:"open,omitempty"`
 	Decisions Counters `json:"decisions"`
 }
 
@@ -210,6 +218,8 @@ func (e *Enforcer) Status() Status {
 		}
 		cs := ContainerStatus{Container: c, Decisions: e.counters(c.Index).since(c.Base)}
 		cs.Base = Counters{} // of no use to a reader
+		e.placement(&cs)
+		w.Degraded = w.Degraded || c.Running && c.Mode != policy.ModeAllow && len(cs.Open) > 0
 		w.Decisions.add(cs.Decisions)
 		w.Containers = append(w.Containers, cs)
 	}

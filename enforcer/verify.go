@@ -2,7 +2,6 @@ package enforcer
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,46 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/docker/docker/client"
-
 	"github.com/egresswarden/egresswarden/bpf"
-	"github.com/egresswarden/egresswarden/policy"
 )
-
-// uncovered names what the gate does not see of a container, for the operator.
-func uncovered(d detail, raw, refusesPackets bool) []string {
-	var open []string
-	if raw {
-		open = append(open, "egress.raw=allow: raw, SCTP and UDP-Lite sockets are kept by the label; their packets are judged")
-	}
-	if d.HostNet {
-		open = append(open, "host network: shares every interface and abstract socket of the host")
-	}
-	if d.Privileged {
-		open = append(open, "privileged: its root can leave its cgroup or detach the gate")
-	}
-	if d.DockerSock {
-		open = append(open, "docker.sock: can start containers without a label")
-	}
-	if (d.Privileged || hasNetRaw(d)) && (raw || !refusesPackets) {
-		open = append(open, "packet sockets: not judged, and nothing refuses them here; drop NET_RAW")
-	}
-	return open
-}
-
-// hasNetRaw tells whether the container holds NET_RAW, one of Docker's
-// default capabilities.
-func hasNetRaw(d detail) bool {
-	is := func(caps []string, want string) bool {
-		for _, c := range caps {
-			if c = strings.TrimPrefix(strings.ToUpper(c), "CAP_"); c == want || c == "ALL" {
-				return true
-			}
-		}
-		return false
-	}
-	return is(d.CapAdd, "NET_RAW") || !is(d.CapDrop, "NET_RAW")
-}
 
 // cgroupOf is the path of a process in the v2 hierarchy, below its root.
 func cgroupOf(pid int) (string, error) {
@@ -72,8 +33,29 @@ func cgroupOf(pid int) (string, error) {
 var errNoContainerCgroup = errors.New("the container has no cgroup of its own")
 
 // Verify makes the gate know the cgroups of a running container: those that a
-// birth should have told, and those that stood before the gate did.
+// birth should have told, and those that stood before the gate did. What keeps
+// it from that is noted, but fs.ErrNotExist: the container has ended.
 func (r *registry) Verify(root, id string, pid int) error {
+	err := r.verify(root, id, pid)
+	r.note(id, err)
+	return err
+}
+
+// note keeps why a container is not covered, nil if it is.
+func (r *registry) note(id string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.containers[id]
+	if !ok {
+		return
+	}
+	c.Lost = ""
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.Lost = err.Error()
+	}
+}
+
+func (r *registry) verify(root, id string, pid int) error {
 	path, err := cgroupOf(pid)
 	if err != nil {
 		return err
@@ -135,15 +117,4 @@ func cgroupTree(path string) (map[uint64]string, error) {
 		return nil, fmt.Errorf("cgroup %s: %w", path, err)
 	}
 	return tree, nil
-}
-
-// Uncovered names what the gate does not see of a container; refusesPackets is
-// whether it refuses packet sockets on this host.
-func Uncovered(ctx context.Context, api *client.Client, id string, refusesPackets bool) ([]string, error) {
-	d, err := dockerEngine{api}.Inspect(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	wish, _ := parseLabels(d.Labels, d.ImageLabels, policy.ModeBlock)
-	return uncovered(*d.Detail, wish.Raw, refusesPackets), nil
 }

@@ -1,6 +1,8 @@
 package enforcer
 
 import (
+	"fmt"
+	"io/fs"
 	"os/exec"
 	"strings"
 	"testing"
@@ -49,5 +51,23 @@ func TestVerifyCoversAContainerWhoseInitMovedDown(t *testing.T) {
 		if k.cgroups[g.ID] != k.containers[id] {
 			t.Errorf("%s is not known", g)
 		}
+	}
+}
+
+func TestAContainerThatTheGateCannotTellIsShown(t *testing.T) {
+	id := strings.Repeat("6b", 32)
+	r, _ := newTestRegistry(t, newFakeKernel())
+	put(t, r, labelled(id, "block"))
+	lost := func() string {
+		c, _ := r.ofWorkload(r.List()[0].Workload)
+		return c.Lost
+	}
+	r.note(id, errNoContainerCgroup)
+	if lost() != errNoContainerCgroup.Error() {
+		t.Errorf("lost: %q", lost())
+	}
+	r.note(id, fmt.Errorf("its process: %w", fs.ErrNotExist))
+	if lost() != "" {
+		t.Errorf("one that has ended is lost: %q", lost())
 	}
 }

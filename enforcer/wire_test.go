@@ -12,9 +12,9 @@ func TestTheStatusOfThousandsOfContainersFitsAMessage(t *testing.T) {
 	for i := range 4096 {
 		c := Container{
 			ID: fmt.Sprintf("%064x", i*7919), Name: fmt.Sprintf("shop-web-%d", i), Image: "registry.example.org/shop/web:1", Workload: fmt.Sprintf("w%d", i),
-			Open: []string{"NET_RAW: raw and packet sockets are not judged; drop the capability"},
 		}
-		s.Workloads = append(s.Workloads, WorkloadStatus{Workload: c.Workload, Containers: []ContainerStatus{{Container: c}}})
+		cs := ContainerStatus{Container: c, Network: "veth", Open: []string{"NET_RAW: packet sockets are not refused by this kernel; cure: cap_drop: [NET_RAW]"}}
+		s.Workloads = append(s.Workloads, WorkloadStatus{Workload: c.Workload, Containers: []ContainerStatus{cs}})
 	}
 	for _, want := range []Status{s, {Host: "web-1"}} {
 		data, err := encodeAnswer(want)

@@ -71,15 +71,18 @@ func answerStatus(t *testing.T, l *eventlog.Log, s enforcer.Status) {
 func webStatus() enforcer.Status {
 	web := enforcer.Container{
 		ID: "0123456789abcdef", Name: "shop-web-1", Image: "web:1", Workload: "shop/web", Mode: policy.ModeBlock, Running: true,
-		Open: []string{"NET_RAW: raw and packet sockets are not judged", "privileged: anything"},
 	}
+	open := []string{"privileged: anything; cure: not so", "NET_RAW: packet sockets; cure: cap_drop: [NET_RAW]"}
+	quiet := enforcer.Container{Name: "quiet-1", Running: true}
 	bad := enforcer.Container{Name: "bad", Workload: "bad\x1b[2J", Mode: policy.ModeBlock, Problem: `label egress: mode "lern": want allow, learn or block`}
 	return enforcer.Status{
 		Host: "web-1", Version: "v1", Started: time.Now().Add(-time.Minute), Docker: true, Enforcing: true, Revision: 12,
 		UnknownMode: policy.ModeBlock, BirthsKnown: 7, BirthsUnknown: 1, Problems: []string{"the policy log is lost"},
 		Workloads: []enforcer.WorkloadStatus{
 			{Workload: "shop/web", Mode: policy.ModeBlock, ModeFrom: "operator", Rules: 3, Revision: 11,
-				Decisions: enforcer.Counters{Allow: 100, Deny: 20, WouldDeny: 3, Overflow: 5}, Containers: []enforcer.ContainerStatus{{Container: web}}},
+				Decisions: enforcer.Counters{Allow: 100, Deny: 20, WouldDeny: 3, Overflow: 5}, Degraded: true, Containers: []enforcer.ContainerStatus{{Container: web, Network: "veth", Open: open}}},
+			{Workload: "quiet", Mode: policy.ModeAllow, ModeFrom: "default", Containers: []enforcer.ContainerStatus{{Container: quiet, Network: "host", Open: open[1:]}}},
+			{Workload: "good", Mode: policy.ModeLearn, ModeFrom: "label", Containers: []enforcer.ContainerStatus{{Container: quiet, Network: "veth"}}},
 			{Workload: bad.Workload, Mode: policy.ModeBlock, ModeFrom: "invalid label", Containers: []enforcer.ContainerStatus{{Container: bad}}},
 		},
 	}
@@ -90,9 +93,16 @@ func TestStatusShowsWhatIsEnforcedAndWhatIsNot(t *testing.T) {
 	answerStatus(t, l, webStatus())
 	r := egw(t, "status", "--nats", url).want(t, exitOK,
 		"HOST web-1  enforcing, docker connected, policy revision 12", "7 known at birth, 1 unknown", "problem: the policy log is lost",
-		"NET_RAW, privileged", "bad: blocked: label egress", "5 decisions were counted without their destination", "0 of 1")
-	if !matchesLine(r.stdout, "shop/web block operator 11 3 1 100 20 3 NET_RAW, privileged") {
-		t.Errorf("no such row in:\n%s", r.stdout)
+		"  shop/web is degraded: privileged: anything; cure: not so (shop-web-1)", "; cure: cap_drop: [NET_RAW] (shop-web-1)", "bad: blocked: label egress", "5 decisions were counted without their destination", "0 of 1")
+	for _, row := range []string{
+		"shop/web block operator 11 3 1 100 20 3 degraded", "quiet allow default 0 0 1 0 0 0 -", "good learn label 0 0 1 0 0 0 yes",
+	} {
+		if !matchesLine(r.stdout, row) {
+			t.Errorf("no row %q in:\n%s", row, r.stdout)
+		}
+	}
+	if strings.Contains(r.stdout, "quiet is degraded") {
+		t.Errorf("what is not judged is called degraded:\n%s", r.stdout)
 	}
 	if strings.Contains(r.stdout, "\x1b") {
 		t.Error("a workload's name steers the terminal")
@@ -134,12 +144,16 @@ func TestWorkloadsListsContainers(t *testing.T) {
 	url, l := server(t)
 	answerStatus(t, l, webStatus())
 	r := egw(t, "workloads", "--nats", url).want(t, exitOK)
-	if !matchesLine(r.stdout, "shop/web web-1 block operator shop-web-1 web:1 running") {
-		t.Errorf("no such row in:\n%s", r.stdout)
+	for _, row := range []string{
+		"shop/web web-1 block operator shop-web-1 web:1 veth running, degraded", "quiet web-1 allow default quiet-1 - host running",
+	} {
+		if !matchesLine(r.stdout, row) {
+			t.Errorf("no row %q in:\n%s", row, r.stdout)
+		}
 	}
 	var rows []workloadRow
 	r = egw(t, "workloads", "--nats", url, "-o", "json").want(t, exitOK)
-	if err := json.Unmarshal([]byte(r.stdout), &rows); err != nil || len(rows) != 2 || rows[0].ContainerID == "" {
+	if err := json.Unmarshal([]byte(r.stdout), &rows); err != nil || len(rows) != 4 || rows[0].ContainerID == "" || len(rows[0].Open) != 2 {
 		t.Errorf("json: %v\n%s", err, r.stdout)
 	}
 }

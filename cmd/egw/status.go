@@ -8,18 +8,19 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/egresswarden/egresswarden/enforcer"
+	"github.com/egresswarden/egresswarden/policy"
 )
 
 const statusLong = `Show what each host enforces: its workloads with their mode and where it comes
 from, the revision and number of their rules, their decisions since the gate was
-pinned, and what the gate does not cover. A workload in mode allow is not judged.
+pinned, and whether the gate covers all that they can do; if not, the workload is
+degraded, and what is open is listed with its cure. One in mode allow is not judged.
 
 Ends with 5 when a host does not answer or its gate is not attached. A problem
 alone, such as a policy log that is lost, leaves the last good policy in force.`
@@ -112,7 +113,7 @@ func printHost(out io.Writer, s *enforcer.Status, now time.Time) {
 	}
 }
 
-const workloadHeader = "WORKLOAD\tMODE\tFROM\tREVISION\tRULES\tCONTAINERS\tALLOWED\tDENIED\tWOULD DENY\tNOT COVERED"
+const workloadHeader = "WORKLOAD\tMODE\tFROM\tREVISION\tRULES\tCONTAINERS\tALLOWED\tDENIED\tWOULD DENY\tCOVERED"
 
 func printWorkloads(out io.Writer, workloads []enforcer.WorkloadStatus) {
 	if len(workloads) == 0 {
@@ -124,11 +125,12 @@ func printWorkloads(out io.Writer, workloads []enforcer.WorkloadStatus) {
 	for _, s := range workloads {
 		d := s.Decisions
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%s\n", printable(s.Workload), s.Mode, dash(s.ModeFrom), s.Revision, s.Rules,
-			running(s), d.Allow, d.Deny, d.WouldDeny, uncovered(s))
+			running(s), d.Allow, d.Deny, d.WouldDeny, covered(s))
 	}
 	_ = w.Flush() // into a buffer; its own Flush tells
 	for _, s := range workloads {
 		printProblems(out, s)
+		printOpen(out, s)
 	}
 }
 
@@ -158,16 +160,35 @@ func running(s enforcer.WorkloadStatus) string {
 	return fmt.Sprintf("%d of %d", n, len(s.Containers))
 }
 
-// uncovered names what the gate does not see of any of the containers.
-func uncovered(s enforcer.WorkloadStatus) string {
-	var open []string
+// covered is yes where the gate sees all of a workload that it judges, and that
+// runs.
+func covered(s enforcer.WorkloadStatus) string {
+	switch {
+	case s.Degraded:
+		return "degraded"
+	case s.Mode == policy.ModeAllow || !slices.ContainsFunc(s.Containers, func(c enforcer.ContainerStatus) bool { return c.Running }):
+		return "-"
+	}
+	return "yes"
+}
+
+// printOpen tells what the gate does not cover of a workload that it judges,
+// each reason once.
+func printOpen(out io.Writer, s enforcer.WorkloadStatus) {
+	if !s.Degraded {
+		return
+	}
+	var reasons []string
+	of := map[string][]string{}
 	for _, c := range s.Containers {
-		for _, text := range c.Open {
-			what, _, _ := strings.Cut(text, ":")
-			if !slices.Contains(open, what) {
-				open = append(open, what)
+		for _, o := range c.Open {
+			if of[o] == nil {
+				reasons = append(reasons, o)
 			}
+			of[o] = append(of[o], printable(c.Name))
 		}
 	}
-	return dash(strings.Join(open, ", "))
+	for _, o := range reasons {
+		fmt.Fprintf(out, "  %s is degraded: %s (%s)\n", printable(s.Workload), printable(o), someOf(of[o]))
+	}
 }

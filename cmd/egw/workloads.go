@@ -23,8 +23,11 @@ type workloadRow struct {
 	ContainerID string      `json:"container_id"`
 	Image       string      `json:"image"`
 	Running     bool        `json:"running"`
+	Network     string      `json:"network,omitempty"`
 	// Raw: the label egress.raw=allow.
 	Raw bool `json:"raw,omitempty"`
+	// Open is what the gate does not cover.
+	Open []string `json:"open,omitempty"`
 }
 
 // workloadsCommand lists what policies can be attached to.
@@ -66,7 +69,8 @@ func workloadRows(all []hostStatus) []workloadRow {
 			for _, c := range w.Containers {
 				rows = append(rows, workloadRow{
 					Workload: w.Workload, Host: h.Host, Mode: w.Mode, ModeFrom: w.ModeFrom,
-					Container: c.Name, ContainerID: c.ID, Image: c.Image, Running: c.Running, Raw: c.Raw,
+					Container: c.Name, ContainerID: c.ID, Image: c.Image, Running: c.Running,
+					Network: c.Network, Raw: c.Raw, Open: c.Open,
 				})
 			}
 		}
@@ -77,7 +81,7 @@ func workloadRows(all []hostStatus) []workloadRow {
 func printWorkloadRows(w io.Writer, rows []workloadRow) error {
 	out := bufio.NewWriter(w)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "WORKLOAD\tHOST\tMODE\tFROM\tCONTAINER\tIMAGE\tSTATE")
+	fmt.Fprintln(t, "WORKLOAD\tHOST\tMODE\tFROM\tCONTAINER\tIMAGE\tNETWORK\tSTATE")
 	for _, r := range rows {
 		state := "stopped"
 		if r.Running {
@@ -86,8 +90,11 @@ func printWorkloadRows(w io.Writer, rows []workloadRow) error {
 		if r.Raw {
 			state += ", raw sockets kept"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(r.Workload), printable(r.Host), r.Mode, dash(r.ModeFrom),
-			dash(r.Container), dash(r.Image), state)
+		if r.Running && r.Mode != policy.ModeAllow && len(r.Open) > 0 {
+			state += ", degraded"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", printable(r.Workload), printable(r.Host), r.Mode, dash(r.ModeFrom),
+			dash(r.Container), dash(r.Image), dash(r.Network), state)
 	}
 	return errors.Join(t.Flush(), out.Flush())
 }

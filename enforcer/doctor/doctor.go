@@ -16,6 +16,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/enforcer"
+	"github.com/egresswarden/egresswarden/policy"
 )
 
 // Level is how bad a finding is.
@@ -184,15 +185,38 @@ func docker(ctx context.Context, o Options) []Check {
 	}
 	pins, err := bpf.Pins(o.Pins)
 	refuses := err == nil && bpf.RefusesPacketSockets(pins)
+	modes := modes(o.Pins)
 	for _, c := range list {
-		checks = append(checks, containerChecks(ctx, api, c, refuses)...)
+		checks = append(checks, containerChecks(ctx, api, c, refuses, modes[c.ID])...)
 	}
 	return checks
 }
 
-func containerChecks(ctx context.Context, api *client.Client, s container.Summary, refusesPackets bool) []Check {
+// modes are those of the containers that the pinned gate knows.
+func modes(pins string) map[string]policy.Mode {
+	gate, err := bpf.OpenPinned(pins)
+	if err != nil {
+		return nil // which the check of the gate tells
+	}
+	defer gate.Close()
+	held, err := gate.Containers()
+	if err != nil {
+		return nil
+	}
+	out := map[string]policy.Mode{}
+	for id, index := range held {
+		if s, err := gate.State(index); err == nil {
+			out[id] = s.Mode
+		}
+	}
+	return out
+}
+
+// containerChecks tell what is open of a container. Of one that is not judged,
+// what concerns the host.
+func containerChecks(ctx context.Context, api *client.Client, s container.Summary, refuses bool, mode policy.Mode) []Check {
 	name := "container " + strings.TrimPrefix(strings.Join(s.Names, ","), "/")
-	open, err := enforcer.Uncovered(ctx, api, s.ID, refusesPackets)
+	open, err := enforcer.Openings(ctx, api, s.ID, refuses)
 	if cerrdefs.IsNotFound(err) {
 		return nil
 	}
@@ -201,8 +225,9 @@ func containerChecks(ctx context.Context, api *client.Client, s container.Summar
 	}
 	var checks []Check
 	for _, o := range open {
-		what, why, _ := strings.Cut(o, ": ")
-		checks = append(checks, Check{name, Warn, what, why})
+		if o.Host || mode != policy.ModeAllow {
+			checks = append(checks, Check{name, Warn, o.What + ": " + o.Why, o.Cure})
+		}
 	}
 	return checks
 }

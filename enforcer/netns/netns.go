@@ -32,6 +32,8 @@ type Device struct {
 	Name  string
 	Index int
 	Kind  string
+	// Up is false for one that sends nothing until it is raised.
+	Up bool
 	// Peer is the index of a veth's other end, if that is in the namespace that
 	// this process is in; else 0.
 	Peer int
@@ -109,7 +111,7 @@ func (n Namespace) devices(own *os.File) ([]Device, error) {
 // number. Below 0 it has none, as where a peer is in the namespace itself.
 func (n Namespace) device(l netlink.Link, number int) Device {
 	a := l.Attrs()
-	d := Device{Name: a.Name, Index: a.Index, Kind: l.Type()}
+	d := Device{Name: a.Name, Index: a.Index, Kind: l.Type(), Up: a.Flags&net.FlagUp != 0}
 	beside := a.NetNsID < 0
 	switch {
 	case a.Flags&net.FlagLoopback != 0:
