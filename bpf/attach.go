@@ -94,11 +94,16 @@ func (g *Gate) attachHook(h hook, root *os.File, cgroupID uint64) error {
 	}
 	defer l.Close()
 	// The new link is at work already; in the pin's place it lets go the old.
+	return pinInPlace(l, pin)
+}
+
+// pinInPlace pins, and takes the place of what is pinned there.
+func pinInPlace(what interface{ Pin(string) error }, pin string) error {
 	next := pin + aside
 	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := l.Pin(next); err != nil {
+	if err := what.Pin(next); err != nil {
 		return err
 	}
 	return os.Rename(next, pin)

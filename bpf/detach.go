@@ -54,6 +54,15 @@ func removeLayout(dir string) (removed []string, err error) {
 		errs = append(errs, removeLink(pin))
 		removed = append(removed, pin)
 	}
+	walls, err := os.ReadDir(filepath.Join(dir, wallsDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, e := range walls {
+		pin := filepath.Join(dir, wallsDir, e.Name())
+		errs = append(errs, removeWall(pin))
+		removed = append(removed, pin)
+	}
 	maps, err := os.ReadDir(dir)
 	errs = append(errs, err)
 	for _, e := range maps {

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	HookSetsockopt = Hook(gateHookHOOK_SETSOCKOPT)
 	// HookPacket is of a packet that no other hook judged; nobody knows its process.
 	HookPacket = Hook(gateHookHOOK_PACKET)
+	// HookFrame is of what left a container by none of its sockets that a hook could
+	// ask: nobody knows its process.
+	HookFrame = Hook(gateHookHOOK_FRAME)
 )
 
 // String is the word used in events.
@@ -38,6 +42,8 @@ func (h Hook) String() string {
 		return "setsockopt"
 	case HookPacket:
 		return "packet"
+	case HookFrame:
+		return "frame"
 	}
 	return ""
 }
@@ -82,7 +88,8 @@ type Event struct {
 	Revision uint64
 	// Proto of an attempt is the socket's own number.
 	Proto policy.Proto
-	// Dst is not valid for an overflow and an attempt, which name no destination.
+	// Dst is not valid for an overflow and an attempt, which name no destination, nor
+	// for a frame that is no IP packet.
 	Dst     netip.Addr
 	DstPort uint16
 	// Src is not valid where the socket had no address yet.
@@ -92,8 +99,8 @@ type Event struct {
 	Comm     string
 	Hook     Hook
 	Reason   Reason
-	// Attempt is the socket or option that was asked for, where the hook is one of
-	// attempts.
+	// Attempt is what no rule can allow: the socket or option that was asked for, where
+	// the hook is one of attempts; or the frame that was sent.
 	Attempt string
 }
 
@@ -125,8 +132,13 @@ func (r *gateEvent) decode(at Position, wall int64, comm string) Event {
 		e.Attempt = socketWords(r.Dst.W[0], r.Dst.W[1])
 	case e.Hook == HookSetsockopt:
 		e.Attempt = optionWord(r.Dst.W[0], r.Dst.W[1])
+	case e.Hook == HookFrame && r.Dst.W == [4]uint32{}:
+		e.Attempt, e.DstPort = fmt.Sprintf("frame of type 0x%04x", e.DstPort), 0
 	case e.Reason != ReasonOverflow:
 		e.Dst = address(r.Dst.W)
+	}
+	if e.Hook == HookFrame && e.Rule == policy.RuleSocket && e.Attempt == "" {
+		e.Attempt = "frame of a packet socket"
 	}
 	if d.Src.W != [4]uint32{} {
 		e.Src = address(d.Src.W)

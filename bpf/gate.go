@@ -20,7 +20,7 @@ import (
 
 // Layout is the number of the arrangement of maps and structs. It changes with
 // any of them, so that programs never meet maps made for others.
-const Layout = 4
+const Layout = 5
 
 // Gate is an open gate. Its methods may be called concurrently.
 type Gate struct {
@@ -39,8 +39,10 @@ type Gate struct {
 	gracedOnce bool
 	// lacksSocketCreate tells why that program is not at work, if it is not.
 	lacksSocketCreate error
-	closing           sync.Once
-	closed            error
+	// noTCX: this kernel has no links for network devices.
+	noTCX   bool
+	closing sync.Once
+	closed  error
 }
 
 // Open makes the maps of this layout, or takes over the pinned ones, and loads
@@ -77,6 +79,7 @@ func (g *Gate) open() error {
 	if g.lacksSocketCreate = probeSocketCreate(); g.lacksSocketCreate != nil {
 		spec.Programs[socketCreate] = noSocketCreate()
 	}
+	g.noTCX = lacksTCX()
 	prepareSpec(spec, g.o)
 	maps, err := openMaps(spec, g.dir, g.log)
 	if err != nil {

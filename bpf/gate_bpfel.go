@@ -119,6 +119,16 @@ type gateHeader struct {
 	Revision uint64
 }
 
+type gateHeardKey struct {
+	_    structs.HostLayout
+	Addr struct {
+		_ structs.HostLayout
+		W [4]uint32
+	}
+	Index uint32
+	What  uint32
+}
+
 type gateHook uint32
 
 const (
@@ -128,6 +138,7 @@ const (
 	gateHookHOOK_SOCK_CREATE gateHook = 3
 	gateHookHOOK_SETSOCKOPT  gateHook = 4
 	gateHookHOOK_PACKET      gateHook = 5
+	gateHookHOOK_FRAME       gateHook = 6
 )
 
 type gateLpmPorts struct {
@@ -214,11 +225,13 @@ const (
 	gateMapBirths            = "births"
 	gateMapContainers        = "containers"
 	gateMapCounters          = "counters"
+	gateMapDevices           = "devices"
 	gateMapEvents            = "events"
 	gateMapFlowsA            = "flows_a"
 	gateMapFlowsB            = "flows_b"
 	gateMapForgers           = "forgers"
 	gateMapHeaders           = "headers"
+	gateMapHeard             = "heard"
 	gateMapKinds             = "kinds"
 	gateMapMetLate           = "met_late"
 	gateMapNames             = "names"
@@ -238,6 +251,8 @@ const (
 	gateProgCgroupRmdir      = "cgroup_rmdir"
 	gateProgConnectV4        = "connect_v4"
 	gateProgConnectV6        = "connect_v6"
+	gateProgFrame            = "frame"
+	gateProgHear             = "hear"
 	gateProgJudge            = "judge"
 	gateProgPacket           = "packet"
 	gateProgPostBindV4       = "post_bind_v4"
@@ -307,6 +322,8 @@ type gateProgramSpecs struct {
 	CgroupRmdir  *ebpf.ProgramSpec `ebpf:"cgroup_rmdir"`
 	ConnectV4    *ebpf.ProgramSpec `ebpf:"connect_v4"`
 	ConnectV6    *ebpf.ProgramSpec `ebpf:"connect_v6"`
+	Frame        *ebpf.ProgramSpec `ebpf:"frame"`
+	Hear         *ebpf.ProgramSpec `ebpf:"hear"`
 	Judge        *ebpf.ProgramSpec `ebpf:"judge"`
 	Packet       *ebpf.ProgramSpec `ebpf:"packet"`
 	PostBindV4   *ebpf.ProgramSpec `ebpf:"post_bind_v4"`
@@ -328,11 +345,13 @@ type gateMapSpecs struct {
 	Births      *ebpf.MapSpec `ebpf:"births"`
 	Containers  *ebpf.MapSpec `ebpf:"containers"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Devices     *ebpf.MapSpec `ebpf:"devices"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	FlowsA      *ebpf.MapSpec `ebpf:"flows_a"`
 	FlowsB      *ebpf.MapSpec `ebpf:"flows_b"`
 	Forgers     *ebpf.MapSpec `ebpf:"forgers"`
 	Headers     *ebpf.MapSpec `ebpf:"headers"`
+	Heard       *ebpf.MapSpec `ebpf:"heard"`
 	Kinds       *ebpf.MapSpec `ebpf:"kinds"`
 	MetLate     *ebpf.MapSpec `ebpf:"met_late"`
 	Names       *ebpf.MapSpec `ebpf:"names"`
@@ -388,11 +407,13 @@ type gateMaps struct {
 	Births      *ebpf.Map `ebpf:"births"`
 	Containers  *ebpf.Map `ebpf:"containers"`
 	Counters    *ebpf.Map `ebpf:"counters"`
+	Devices     *ebpf.Map `ebpf:"devices"`
 	Events      *ebpf.Map `ebpf:"events"`
 	FlowsA      *ebpf.Map `ebpf:"flows_a"`
 	FlowsB      *ebpf.Map `ebpf:"flows_b"`
 	Forgers     *ebpf.Map `ebpf:"forgers"`
 	Headers     *ebpf.Map `ebpf:"headers"`
+	Heard       *ebpf.Map `ebpf:"heard"`
 	Kinds       *ebpf.Map `ebpf:"kinds"`
 	MetLate     *ebpf.Map `ebpf:"met_late"`
 	Names       *ebpf.Map `ebpf:"names"`
@@ -415,11 +436,13 @@ func (m *gateMaps) Close() error {
 		m.Births,
 		m.Containers,
 		m.Counters,
+		m.Devices,
 		m.Events,
 		m.FlowsA,
 		m.FlowsB,
 		m.Forgers,
 		m.Headers,
+		m.Heard,
 		m.Kinds,
 		m.MetLate,
 		m.Names,
@@ -461,6 +484,8 @@ type gatePrograms struct {
 	CgroupRmdir  *ebpf.Program `ebpf:"cgroup_rmdir"`
 	ConnectV4    *ebpf.Program `ebpf:"connect_v4"`
 	ConnectV6    *ebpf.Program `ebpf:"connect_v6"`
+	Frame        *ebpf.Program `ebpf:"frame"`
+	Hear         *ebpf.Program `ebpf:"hear"`
 	Judge        *ebpf.Program `ebpf:"judge"`
 	Packet       *ebpf.Program `ebpf:"packet"`
 	PostBindV4   *ebpf.Program `ebpf:"post_bind_v4"`
@@ -481,6 +506,8 @@ func (p *gatePrograms) Close() error {
 		p.CgroupRmdir,
 		p.ConnectV4,
 		p.ConnectV6,
+		p.Frame,
+		p.Hear,
 		p.Judge,
 		p.Packet,
 		p.PostBindV4,

@@ -2,15 +2,18 @@ package bpf
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +22,11 @@ import (
 const helperEnv = "EGW_BPF_HELPER"
 
 var helpers = map[string]func(args []string) error{
-	"dial":  helperDial,
-	"sweep": helperSweep,
-	"speak": helperSpeak,
+	"dial":   helperDial,
+	"sweep":  helperSweep,
+	"speak":  helperSpeak,
+	"closed": helperClosed,
+	"ping":   helperPing,
 }
 
 func TestMain(m *testing.M) {
@@ -140,6 +145,57 @@ func helperSweep(args []string) error {
 			if err := g.Ring().Commit(next); err != nil {
 				return err
 			}
+		}
+	}
+}
+
+// helperClosed speaks to a port where nobody listens.
+func helperClosed(args []string) error {
+	c, err := net.DialTimeout(args[0], net.JoinHostPort(args[1], "9"), 30*time.Second)
+	if err == nil {
+		defer c.Close()
+		if err = c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			return err
+		}
+		if _, err = c.Write([]byte("hello")); err == nil {
+			_, err = c.Read(make([]byte, 1))
+		}
+	}
+	if errors.Is(err, unix.ECONNREFUSED) {
+		fmt.Println("answered")
+	} else {
+		fmt.Println(err)
+	}
+	return nil
+}
+
+// helperPing waits for the answer to a ping.
+func helperPing(args []string) error {
+	to := netip.MustParseAddr(args[0])
+	family, proto, asks, answers, at := unix.AF_INET, unix.IPPROTO_ICMP, byte(8), byte(0), 20
+	if to.Is6() {
+		family, proto, asks, answers, at = unix.AF_INET6, unix.IPPROTO_ICMPV6, 128, 129, 0
+	}
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return err
+	}
+	tv := unix.NsecToTimeval(int64(30 * time.Second))
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+		return err
+	}
+	if err := unix.Sendto(fd, echo(asks), 0, sockaddr(to, 0)); err != nil {
+		return err
+	}
+	for buf := make([]byte, 256); ; {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			fmt.Println(err)
+			return nil
+		}
+		if n > at && buf[at] == answers {
+			fmt.Println("answered")
+			return nil
 		}
 	}
 }

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write golden files")
 
 // layoutOfNumber is what Layout stands for: whoever changes the maps or structs
 // changes the number, and then this.
-const layoutOfNumber = 4
+const layoutOfNumber = 5
 
 func TestTheLayoutNumberChangesWithTheLayout(t *testing.T) {
 	spec, err := loadGate()
@@ -56,7 +56,7 @@ func describeLayout(spec *ebpf.CollectionSpec) string {
 	}
 	for _, name := range []string{
 		"state", "header", "setting", "lpm_v4", "lpm_v6", "lpm_ports", "prefix_value", "port_value", "flow_key",
-		"detail", "flow", "event", "counts", "overflow", "asked", "peer_key", "container_id", "addr",
+		"detail", "flow", "event", "counts", "overflow", "asked", "peer_key", "heard_key", "container_id", "addr",
 	} {
 		var s *btf.Struct
 		if err := spec.Types.TypeByName(name, &s); err != nil {

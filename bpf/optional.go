@@ -3,10 +3,12 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -27,6 +29,25 @@ func probeSocketCreate() error {
 		return fmt.Errorf("load a program on security_socket_create: %w", err)
 	}
 	return p.Close()
+}
+
+// lacksTCX tells whether a program for a network device needs a filter of tc, as
+// before 6.6.
+func lacksTCX() bool {
+	// There is no such device; a kernel that does not know such links says EINVAL.
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "egw_probe", Type: ebpf.SchedCLS,
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}, License: "Dual BSD/GPL",
+	})
+	if err != nil {
+		return true
+	}
+	defer p.Close()
+	l, err := link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: p, Attach: ebpf.AttachTCXIngress})
+	if err == nil {
+		_ = l.Close()
+	}
+	return errors.Is(err, ebpf.ErrNotSupported)
 }
 
 // noSocketCreate stands in its place where the kernel does not load it.

@@ -89,10 +89,11 @@ func prepareSpec(spec *ebpf.CollectionSpec, o Options) {
 	spec.Variables = nil
 	for name, n := range map[string]uint32{
 		"containers": o.MaxContainers, "states": o.MaxContainers, "policies": o.MaxContainers,
-		"counters": o.MaxContainers, "forgers": o.MaxContainers, "met_late": o.MaxContainers, "strict": o.MaxContainers, "overflows": o.MaxContainers, "workloads": o.MaxCgroups,
+		"counters": o.MaxContainers, "overflows": o.MaxContainers, "forgers": o.MaxContainers, "met_late": o.MaxContainers,
+		"strict": o.MaxContainers, "names": o.MaxContainers, "workloads": o.MaxCgroups, "devices": 4 * o.MaxContainers,
 		"headers": o.MaxContainers + spareTables, "tables_v4": o.MaxContainers + spareTables,
 		"tables_v6": o.MaxContainers + spareTables, "tables_ports": o.MaxContainers + spareTables,
-		"flows_a": o.FlowEntries, "flows_b": o.FlowEntries, "peers": o.Peers, "events": o.RingBytes,
+		"flows_a": o.FlowEntries, "flows_b": o.FlowEntries, "peers": o.Peers, "heard": o.Peers, "events": o.RingBytes,
 	} {
 		spec.Maps[name].MaxEntries = n
 	}
@@ -146,8 +147,10 @@ func createMaps(spec *ebpf.CollectionSpec, dir string) (maps map[string]*ebpf.Ma
 	if err := os.RemoveAll(next); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(next, linksDir), 0o700); err != nil {
-		return nil, err
+	for _, d := range []string{linksDir, wallsDir} {
+		if err := os.MkdirAll(filepath.Join(next, d), 0o700); err != nil {
+			return nil, err
+		}
 	}
 	maps = make(map[string]*ebpf.Map)
 	defer func() {

@@ -159,12 +159,13 @@ type Flow struct {
 	Pid     uint32 `protobuf:"varint,20,opt,name=pid,proto3" json:"pid,omitempty"`
 	Uid     uint32 `protobuf:"varint,21,opt,name=uid,proto3" json:"uid,omitempty"`
 	Comm    string `protobuf:"bytes,22,opt,name=comm,proto3" json:"comm,omitempty"`
-	// What asked: connect, sendmsg, sock_create, setsockopt, packet.
+	// What asked: connect, sendmsg, sock_create, setsockopt, packet, frame.
 	Hook string `protobuf:"bytes,23,opt,name=hook,proto3" json:"hook,omitempty"`
 	// Empty, or why the event is not an ordinary one: overflow, reply, resolver.
 	Reason string `protobuf:"bytes,24,opt,name=reason,proto3" json:"reason,omitempty"`
-	// What was asked for where there is no destination: a socket such as "inet raw
-	// socket" (hook sock_create), or an option such as IP_OPTIONS (setsockopt).
+	// What no rule can allow: a socket such as "inet raw socket" (hook sock_create), an
+	// option such as IP_OPTIONS (setsockopt), or "frame of a packet socket" (frame),
+	// which alone may have a destination.
 	Attempt       string `protobuf:"bytes,25,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

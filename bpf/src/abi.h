@@ -16,7 +16,15 @@
 enum mode { MODE_UNKNOWN, MODE_ALLOW, MODE_LEARN, MODE_BLOCK };
 enum verdict { VERDICT_NONE, VERDICT_ALLOW, VERDICT_DENY, VERDICT_WOULD_DENY, VERDICTS };
 enum action { ACTION_NONE, ACTION_ALLOW, ACTION_DENY };
-enum hook { HOOK_NONE, HOOK_CONNECT, HOOK_SENDMSG, HOOK_SOCK_CREATE, HOOK_SETSOCKOPT, HOOK_PACKET };
+enum hook {
+	HOOK_NONE,
+	HOOK_CONNECT,
+	HOOK_SENDMSG,
+	HOOK_SOCK_CREATE,
+	HOOK_SETSOCKOPT,
+	HOOK_PACKET,
+	HOOK_FRAME
+};
 enum reason { REASON_NONE, REASON_OVERFLOW, REASON_REPLY, REASON_RESOLVER };
 enum rule { RULE_NONE, RULE_RESOLVER, RULE_REPLY, RULE_SOCKET, RULE_OPTION };
 enum proto { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_OTHER = 255 };
@@ -170,6 +178,19 @@ struct peer_key {
 	u16 pad;
 };
 
+struct heard_key {
+	struct addr addr;
+	u32 index;
+	u32 what; /* enum heard */
+};
+
+enum heard {
+	/* Something came from there. */
+	HEARD_FROM,
+	/* The first fragment of a datagram was let go there. */
+	HEARD_FRAGMENT,
+};
+
 enum sock_kind {
 	/* Its destination is for the policy to judge. */
 	SOCK_ASKS,
@@ -189,5 +210,6 @@ _Static_assert(sizeof(struct detail) == 72, "detail");
 _Static_assert(sizeof(struct flow) == 88, "flow");
 _Static_assert(sizeof(struct event) == 128 - 8, "event");
 _Static_assert(sizeof(struct peer_key) == 24, "peer_key");
+_Static_assert(sizeof(struct heard_key) == 24, "heard_key");
 
 #endif

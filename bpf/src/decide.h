@@ -59,6 +59,11 @@ static __always_inline void canonical(struct addr *a)
 		a->w[2] = V4_MAPPED;
 }
 
+static __always_inline int same(const struct addr *a, const struct addr *b)
+{
+	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
+}
+
 /* Addresses that cannot leave the network namespace. */
 static __always_inline int is_local(const struct addr *a)
 {

@@ -7,6 +7,7 @@
 #include "birth.h"
 #include "decide.h"
 #include "flows.h"
+#include "frame.h"
 #include "inside.h"
 #include "sweep.h"
 
@@ -325,6 +326,21 @@ int packet(struct __sk_buff *skb)
 		return PROCEED; /* the send hook asked for its destination */
 	}
 	return last_wall(skb, sk, h.astray, own) == VERDICT_DENY ? REFUSE : PROCEED;
+}
+
+/* On the host's side of a container's link: what the container sends. */
+SEC("classifier")
+int frame(struct __sk_buff *skb)
+{
+	return judge_frame(skb) == VERDICT_DENY ? TC_DROP : TC_NEXT;
+}
+
+/* The same link, the other way: heard is heard. */
+SEC("classifier")
+int hear(struct __sk_buff *skb)
+{
+	hear_frame(skb);
+	return TC_NEXT;
 }
 
 /*

@@ -11,6 +11,7 @@
 
 #define NEXT_HOPOPTS 0
 #define NEXT_ROUTING 43
+#define NEXT_FRAGMENT 44
 #define NEXT_DSTOPTS 60
 
 /* A packet that does not go where it seems to. */
@@ -85,33 +86,88 @@ static __always_inline struct glance glance_at(struct __sk_buff *skb)
 	return h;
 }
 
+/* Where a packet stands among the fragments of its datagram. */
+enum fragment { WHOLE, FIRST_FRAGMENT, LATER_FRAGMENT };
+
+struct packet {
+	/* Where its payload begins, behind the network header. */
+	u32 payload;
+	u32 length; /* of the payload, as the header says */
+	u32 fragment;
+	/* Not 0: a header of IPv4 has options. */
+	u32 options;
+};
+
+static __always_inline u32 fragment_of(u16 offset, u16 more)
+{
+	if (offset)
+		return LATER_FRAGMENT;
+	return more ? FIRST_FRAGMENT : WHOLE;
+}
+
+static __always_inline long load(struct __sk_buff *skb, u32 at, void *to, u32 size)
+{
+	return bpf_skb_load_bytes_relative(skb, at, to, size, BPF_HDR_START_NET);
+}
+
+static __always_inline int read_v4(struct __sk_buff *skb, struct ask *a, struct packet *p)
+{
+	struct ipv4_header ip;
+	u16 f;
+
+	if (load(skb, 0, &ip, sizeof(ip)))
+		return -1;
+	addr_from_v4(&a->key.dst, ip.dst);
+	addr_from_v4(&a->src, ip.src);
+	f = ntohs(ip.fragment);
+	p->fragment = fragment_of(f & 0x1fff, f & 0x2000);
+	p->payload = (ip.version_length & 15) * 4;
+	p->length = ntohs(ip.length) - p->payload;
+	p->options = ip.version_length != 0x45;
+	return ip.proto;
+}
+
+static __always_inline int read_v6(struct __sk_buff *skb, struct ask *a, struct packet *p)
+{
+	struct ipv6_header ip;
+	u8 fragment[8];
+	u16 f;
+
+	if (load(skb, 0, &ip, sizeof(ip)))
+		return -1;
+	a->key.dst = ip.dst;
+	a->src = ip.src;
+	p->fragment = WHOLE;
+	p->payload = sizeof(ip);
+	p->length = ntohs(ip.payload);
+	p->options = 0;
+	if (ip.next != NEXT_FRAGMENT)
+		return ip.next;
+	if (load(skb, sizeof(ip), fragment, sizeof(fragment)))
+		return -1;
+	f = fragment[2] << 8 | fragment[3];
+	p->fragment = fragment_of(f >> 3, f & 1);
+	p->payload += sizeof(fragment);
+	p->length -= sizeof(fragment);
+	return fragment[0];
+}
+
 /* Takes both addresses, and the port where a packet says one, as a raw socket may
  * have written them. */
-static __noinline int packet_addrs(struct __sk_buff *skb, struct ask *a)
+static __noinline int packet_addrs(struct __sk_buff *skb, struct ask *a, struct packet *p)
 {
-	struct ipv4_header v4;
-	struct ipv6_header v6;
-	u32 payload = sizeof(v6);
 	u16 port = 0;
-	u8 proto;
+	int proto = -1;
 
-	if (skb->protocol == ETH_IPV4) {
-		if (bpf_skb_load_bytes(skb, 0, &v4, sizeof(v4)))
-			return -1;
-		addr_from_v4(&a->key.dst, v4.dst);
-		addr_from_v4(&a->src, v4.src);
-		proto = v4.proto;
-		/* A later fragment has no ports. */
-		payload = v4.fragment & htons(0x1fff) ? 0 : (v4.version_length & 15) * 4;
-	} else {
-		if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)))
-			return -1;
-		a->key.dst = v6.dst;
-		a->src = v6.src;
-		proto = v6.next;
-	}
-	if (payload && (proto == PROTO_TCP || proto == PROTO_UDP))
-		bpf_skb_load_bytes(skb, payload + 2, &port, sizeof(port));
+	if (skb->protocol == ETH_IPV4)
+		proto = read_v4(skb, a, p);
+	else if (skb->protocol == ETH_IPV6)
+		proto = read_v6(skb, a, p);
+	if (proto < 0)
+		return -1;
+	/* A later fragment has no ports. */
+	if (p->fragment != LATER_FRAGMENT && (proto == PROTO_TCP || proto == PROTO_UDP))
+		load(skb, p->payload + 2, &port, sizeof(port));
 	a->key.port = ntohs(port);
 	a->key.proto = canonical_proto(proto);
 	return 0;
@@ -122,15 +178,13 @@ static __noinline int packet_addrs(struct __sk_buff *skb, struct ask *a)
 /* The flags of a TCP segment without data, else 0. */
 static __noinline u32 bare_segment(struct __sk_buff *skb)
 {
-	u32 offset = skb->protocol == ETH_IPV4 ? sizeof(struct ipv4_header)
-					       : sizeof(struct ipv6_header);
+	struct packet p = {};
+	struct ask a = {};
 	u8 tcp[14];
 
-	if (bpf_skb_load_bytes(skb, offset, tcp, sizeof(tcp)))
+	if (packet_addrs(skb, &a, &p) || load(skb, p.payload, tcp, sizeof(tcp)))
 		return 0;
-	if (skb->len != offset + (tcp[12] >> 4) * 4)
-		return 0;
-	return tcp[13];
+	return p.length == (tcp[12] >> 4) * 4 ? tcp[13] : 0;
 }
 
 #define ICMPV6_MLD_FIRST 130
@@ -151,15 +205,15 @@ static __noinline int is_the_kernels(struct __sk_buff *skb, u32 protocol)
 		return bare_segment(skb) != 0;
 	if (protocol != ICMPV6 || skb->protocol != ETH_IPV6)
 		return 0;
-	if (bpf_skb_load_bytes(skb, 0, &v6, sizeof(v6)) ||
-	    bpf_skb_load_bytes(skb, sizeof(v6), kind, sizeof(kind)))
+	if (load(skb, 0, &v6, sizeof(v6)) || load(skb, sizeof(v6), kind, sizeof(kind)))
 		return 0;
 	if (v6.next == ICMPV6)
 		return kind[0] >= ICMPV6_ND_FIRST && kind[0] <= ICMPV6_ND_LAST;
 	/* A router alert of eight bytes stands before reports about groups. */
 	if (v6.next != NEXT_HOPOPTS || kind[0] != ICMPV6 || kind[1])
 		return 0;
-	return (kind[8] >= ICMPV6_MLD_FIRST && kind[8] <= ICMPV6_MLD_LAST) || kind[8] == ICMPV6_MLD2;
+	return (kind[8] >= ICMPV6_MLD_FIRST && kind[8] <= ICMPV6_MLD_LAST) ||
+	       kind[8] == ICMPV6_MLD2;
 }
 
 #endif

@@ -71,11 +71,6 @@ static __noinline int note_question(struct __sk_buff *skb, u32 index, u32 proto)
 	return 0;
 }
 
-static __always_inline int same(const struct addr *a, const struct addr *b)
-{
-	return a->w[0] == b->w[0] && a->w[1] == b->w[1] && a->w[2] == b->w[2] && a->w[3] == b->w[3];
-}
-
 /* While learning the source is noted as one that the container spoke to first: it
  * may not be answered, whatever seems to come from there. */
 static __noinline int note_forged(struct __sk_buff *skb, const struct ask *a)
@@ -98,6 +93,7 @@ static __noinline int inside(struct __sk_buff *skb, u32 resolver)
 {
 	struct ask a = {.hook = HOOK_PACKET};
 	struct answer answer = {.rule = RULE_OPTION};
+	struct packet p = {};
 	u32 *index, mode;
 
 	a.cgroup_id = bpf_skb_cgroup_id(skb);
@@ -107,7 +103,7 @@ static __noinline int inside(struct __sk_buff *skb, u32 resolver)
 	a.key.index = *index;
 	a.key.posture = posture_of(*index);
 	mode = a.key.posture & 0xff;
-	if (mode == MODE_ALLOW || packet_addrs(skb, &a))
+	if (mode == MODE_ALLOW || packet_addrs(skb, &a, &p))
 		return VERDICT_NONE; /* let alone */
 	if (resolver)
 		note_question(skb, a.key.index, a.key.proto);

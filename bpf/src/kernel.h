@@ -41,8 +41,9 @@ static __always_inline void order_reads(void)
 	asm volatile("" : : "r"(before));
 }
 
-/* Keeps the compiler from making one call of two that differ by their map: the
- * verifier wants to know the map of each (6.1 refuses, later ones are slower). */
+/* Keeps the compiler from making one call of two that differ by their map, or one
+ * load of two that differ by their place in a context: the verifier wants to know
+ * each (of a map, 6.1 refuses and later ones are slower). */
 #define KEEP_APART(result) asm volatile("" : "+r"(result))
 
 enum {
@@ -65,6 +66,10 @@ enum {
 
 #define BPF_SK_STORAGE_GET_F_CREATE 1
 #define BPF_F_CURRENT_NETNS (-1LL)
+#define BPF_HDR_START_NET 1
+
+#define TC_NEXT (-1)
+#define TC_DROP 2
 
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
@@ -87,6 +92,8 @@ static u64 (*bpf_get_current_cgroup_id)(void) = (void *)80;
 static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*bpf_probe_read_kernel_str)(void *dst, u32 size, const void *src) = (void *)115;
 static long (*bpf_skb_load_bytes)(const void *skb, u32 offset, void *to, u32 len) = (void *)26;
+static long (*bpf_skb_load_bytes_relative)(const void *skb, u32 offset, void *to, u32 len,
+					   u32 start) = (void *)68;
 static u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static u64 (*bpf_skb_cgroup_id)(void *skb) = (void *)79;
 static struct bpf_sock *(*bpf_sk_lookup_tcp)(void *ctx, const void *tuple, u32 size, u64 netns,

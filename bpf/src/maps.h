@@ -210,6 +210,26 @@ struct {
 	__type(value, u32);
 } met_late SEC(".maps");
 
+/* index of a network device, the host's side of a container's link -> index of the
+ * container. Written by user space, read by the wall there, see frame.h. A container
+ * has a link for each of its networks. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, u32);
+	__type(value, u32);
+} devices SEC(".maps");
+
+/* who was heard of on a container's link -> when, see frame.h. Written and read
+ * there. Bounded by its eviction. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct heard_key);
+	__type(value, u64);
+} heard SEC(".maps");
+
 /* The ring of events: the only way by which decisions reach user space. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -126,8 +126,8 @@ static __always_inline int met_late_of(u32 index)
 }
 
 /* What connect decided holds for the socket's packets. */
-static __always_inline void note_connect(const struct ask *a, struct bpf_sock_addr *ctx, u32 verdict,
-					 u64 generation)
+static __always_inline void note_connect(const struct ask *a, struct bpf_sock_addr *ctx,
+					 u32 verdict, u64 generation)
 {
 	struct bpf_sock *sk = ctx->sk;
 	u64 cookie = bpf_get_socket_cookie(ctx);
@@ -164,9 +164,15 @@ static __always_inline void note_bind(struct bpf_sock *ctx)
 
 static __always_inline void sock_addrs(struct ask *a, struct bpf_sock *sk)
 {
+	u32 dst, src;
+
 	if (sk->family == AF_INET) {
-		addr_from_v4(&a->key.dst, sk->dst_ip4);
-		addr_from_v4(&a->src, sk->src_ip4);
+		dst = sk->dst_ip4;
+		src = sk->src_ip4;
+		KEEP_APART(dst);
+		KEEP_APART(src);
+		addr_from_v4(&a->key.dst, dst);
+		addr_from_v4(&a->src, src);
 	} else {
 		a->key.dst.w[0] = sk->dst_ip6[0];
 		a->key.dst.w[1] = sk->dst_ip6[1];
@@ -211,7 +217,7 @@ static __noinline int has_listener(struct __sk_buff *skb, const struct ask *a)
 	return found;
 }
 
-/* Counts a packet that is refused. */
+/* Counts a packet that is refused, or would be. */
 static __noinline int refuse_packet(struct ask *a, struct answer *answer)
 {
 	struct setting *s = gate_settings();
@@ -220,16 +226,16 @@ static __noinline int refuse_packet(struct ask *a, struct answer *answer)
 
 	if (!s)
 		return VERDICT_DENY; /* cannot be: the map has one entry */
-	a->key.hook = HOOK_PACKET;
-	answer->verdict = VERDICT_DENY;
+	a->key.hook = a->hook;
+	answer->verdict = (a->key.posture & 0xff) == MODE_LEARN ? VERDICT_WOULD_DENY : VERDICT_DENY;
 	window = READ_ONCE(s->window);
 	flow = flow_find(window, &a->key);
 	if (flow)
 		flow_repeat(flow, bpf_ktime_get_ns());
 	else
 		flow_first_packet(a, answer, window);
-	count_decision(a->key.index, VERDICT_DENY);
-	return VERDICT_DENY;
+	count_decision(a->key.index, answer->verdict);
+	return answer->verdict;
 }
 
 /* What the policy says of the packet of a blocked container. */
@@ -277,6 +283,7 @@ static __noinline int last_wall(struct __sk_buff *skb, struct bpf_sock *sk, u32 
 {
 	u64 generation = generation_now(), cookie = bpf_get_socket_cookie(skb);
 	struct ask a = {.hook = HOOK_PACKET};
+	struct packet p = {};
 	int tcp = is_tcp(sk), verdict;
 	u32 *index, *kind;
 
@@ -312,7 +319,7 @@ static __noinline int last_wall(struct __sk_buff *skb, struct bpf_sock *sk, u32 
 	}
 	if (own && !astray)
 		sock_addrs(&a, sk);
-	else if (packet_addrs(skb, &a))
+	else if (packet_addrs(skb, &a, &p))
 		return VERDICT_DENY; /* cannot be: it has a header */
 	a.device = skb->ifindex;
 	if (stays(skb, &a, sk->type))
