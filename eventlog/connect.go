@@ -39,9 +39,12 @@ func Connect(ctx context.Context, o Options) (*Log, error) {
 	log := o.logger()
 	options, url, err := natsOptions(o, log)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to nats at %s: %w", describe(o), err)
 	}
 	nc, err := nats.Connect(url, options...)
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
+		err = fmt.Errorf("%w: %w", ErrAccess, err)
+	}
 	if odd := (*neturl.Error)(nil); errors.As(err, &odd) {
 		err = odd.Err // without the address, see describe
 	}
@@ -120,14 +123,17 @@ func natsOptions(o Options, log *slog.Logger) ([]nats.Option, string, error) {
 		}),
 	}
 	url := o.URL
+	if o.InProcess == nil {
+		if err := CheckAddress(url); err != nil {
+			return nil, "", err
+		}
+	}
 	path, isSocket := strings.CutPrefix(url, "unix://")
 	switch {
 	case o.InProcess != nil:
 		options, url = append(options, nats.InProcessServer(o.InProcess)), nats.DefaultURL
 	case isSocket:
 		options, url = append(options, nats.SetCustomDialer(socketDialer(path))), nats.DefaultURL
-	case url == "":
-		return nil, "", fmt.Errorf("connect to nats: no address given")
 	}
 	options = append(options, credentials(o)...)
 	return options, url, nil

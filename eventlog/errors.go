@@ -25,7 +25,11 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrOrder: flows came without a position or not in the ring's order.
 	ErrOrder = errors.New("flows out of order")
-	// ErrBusy: another server owns the directory or the socket.
+	// ErrAddress: no server can have such an address.
+	ErrAddress = errors.New("want unix:///PATH, nats://HOST:PORT or tls://HOST:PORT")
+	// ErrAccess: the server does not take the token, credentials or certificate.
+	ErrAccess = errors.New("the server does not let us in")
+	// ErrBusy: another server owns the directory, the socket or the port.
 	ErrBusy = errors.New("in use by another server")
 )
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"time"
 
@@ -109,20 +108,15 @@ func serverConfig(o ServerOptions) (*server.Options, error) {
 	if o.Listen == "" {
 		return c, nil
 	}
-	host, port, err := net.SplitHostPort(o.Listen)
+	host, port, err := parseListen(o.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %q: %w", o.Listen, err)
+		return nil, err
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("listen on %q: want a loopback address", o.Listen)
-	}
-	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("listen on %q: %w", o.Listen, err)
-	}
-	c.DontListen, c.Host, c.Port = false, host, int(number)
-	if number == 0 {
+	c.DontListen, c.Host, c.Port = false, host, port
+	if port == 0 {
 		c.Port = server.RANDOM_PORT
+	} else if err := free(o.Listen); err != nil {
+		return nil, err
 	}
 	token, err := loadToken(o.TokenFile)
 	c.CustomClientAuthentication = tokenCheck(token)
