@@ -67,10 +67,7 @@ func (c Config) Validate() error {
 	if !strings.HasPrefix(c.Name, schemas.CollectorPrefix) {
 		errs = append(errs, fmt.Errorf("name: %q: must begin with %s, so that nobody takes it for a host", c.Name, schemas.CollectorPrefix))
 	}
-	errs = append(errs, c.NATS.Validate())
-	if c.NATS.URL == "" && c.NATS.Socket == "" {
-		errs = append(errs, errors.New("nats: url or socket must be set"))
-	}
+	errs = append(errs, c.NATS.ValidateClient())
 	if err := c.ListenMetrics.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
 	}
@@ -93,15 +90,9 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Check opens every file that the configuration names.
+// Check opens every file that the configuration names, and changes none.
 func (c Config) Check() error {
-	var errs []error
-	for key, file := range map[string]string{
-		"nats.token_file": c.NATS.TokenFile, "nats.creds_file": c.NATS.CredsFile, "nats.ca_file": c.NATS.CAFile,
-	} {
-		errs = append(errs, checkSecret(key, file))
-	}
-	errs = append(errs, checkPair("nats", c.NATS.CertFile, c.NATS.KeyFile))
+	errs := []error{c.NATS.Check()}
 	for i, t := range c.Targets {
 		if err := t.check(); err != nil {
 			errs = append(errs, fmt.Errorf("targets[%d]: %w", i, err))

@@ -24,8 +24,8 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 	const secret = "hunter2"
 	for name, c := range map[string]struct{ text, says string }{
 		"no targets":         {"{}", "targets: name at least one"},
-		"unknown key":        {"target: []", "field target not found"},
-		"secret as a value":  {"targets: [{url: 'http://l', basic_auth: hunter2}]", "cannot unmarshal"},
+		"unknown key":        {"target: []", "unknown key target"},
+		"secret as a value":  {"targets: [{url: 'http://l', basic_auth: hunter2}]", "want keys with values"},
 		"not http":           {"targets: [{url: 'ftp://u:hunter2@l'}]", "want http(s)://HOST:PORT"},
 		"no address":         {"targets: [{url: 'http://u:hunter2@l:port'}]", "invalid port"},
 		"two sinks":          {"targets: [{url: 'http://l', file: /x}]", "want one of url, file and stdout"},
@@ -43,6 +43,7 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 		"since the future":   {"targets: [{stdout: true, since_hours: -5}]", "since_hours"},
 		"no scheme":          {"targets: [{url: 'admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
 		"scheme cut short":   {"targets: [{url: 'https:/admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
+		"no server":          {"nats: {url: 'foo://hunter2@l'}\ntargets: [{stdout: true}]", "nats.url"},
 		"half a certificate": {"nats: {cert_file: /c}\ntargets: [{stdout: true}]", "belong together"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,6 +78,49 @@ func TestCheckOpensTheFiles(t *testing.T) {
 		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: got %v, want %q", name, err, c.says)
 		}
+	}
+}
+
+func TestCheckLeavesTheTargetsFileAlone(t *testing.T) {
+	const text = "{\"time\":1}\n{\"half a li"
+	path := write(t, "events", text)
+	check := func(path string) error {
+		cfg := DefaultConfig()
+		cfg.Targets = []Target{{File: path}}
+		return cfg.Check()
+	}
+	if err := check(path); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != text {
+		t.Errorf("%v, afterwards it holds %q", err, got)
+	}
+	atWork, err := openFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer atWork.Close()
+	if err := check(path); err != nil {
+		t.Errorf("while a collector writes it: %v", err)
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	if err := check(none); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(none); err == nil {
+		t.Error("it has made the file")
+	}
+	for _, bad := range []string{filepath.Join(none, "x"), t.TempDir()} {
+		if err := check(bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(link); err == nil || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a link: %v", err)
 	}
 }
 

@@ -119,7 +119,7 @@ func (f *File) reopen() error {
 func openFile(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("file %s is a symbolic link: %w", path, ErrForeign)
+		return nil, errLink(path)
 	}
 	if err != nil {
 		return nil, err
@@ -130,13 +130,25 @@ func openFile(path string) (*os.File, error) {
 	return file, nil
 }
 
-func claim(file *os.File) error {
-	var stat unix.Stat_t
+func errLink(path string) error {
+	return fmt.Errorf("file %s is a symbolic link: %w", path, ErrForeign)
+}
+
+// plain gives what the system says of a file, which must be a plain one.
+func plain(file *os.File) (stat unix.Stat_t, err error) {
 	if err := unix.Fstat(int(file.Fd()), &stat); err != nil {
-		return err
+		return stat, err
 	}
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
-		return fmt.Errorf("it is no plain file: %w", ErrForeign)
+		return stat, fmt.Errorf("it is no plain file: %w", ErrForeign)
+	}
+	return stat, nil
+}
+
+func claim(file *os.File) error {
+	stat, err := plain(file)
+	if err != nil {
+		return err
 	}
 	if int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("it belongs to user %d: %w", stat.Uid, ErrForeign)

@@ -1,78 +1,60 @@
 package collector
 
 import (
-	"bytes"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"time"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/internal/daemon"
 )
 
-// check opens the target's files.
+// check opens the target's files, and leaves them as they are.
 func (t Target) check() error {
 	errs := []error{
-		checkSecret("basic_auth.password_file", t.BasicAuth.PasswordFile),
-		checkSecret("bearer_token_file", t.BearerTokenFile),
-		checkCA("tls.ca_file", t.TLS.CAFile),
-		checkPair("tls", t.TLS.CertFile, t.TLS.KeyFile),
+		daemon.CheckSecret("basic_auth.password_file", t.BasicAuth.PasswordFile),
+		daemon.CheckSecret("bearer_token_file", t.BearerTokenFile),
+		daemon.CheckAuthorities("tls.ca_file", t.TLS.CAFile),
+		daemon.CheckPair("tls", t.TLS.CertFile, t.TLS.KeyFile),
 	}
 	for name, file := range t.HeaderFiles {
-		errs = append(errs, checkSecret("header_files."+name, file))
+		errs = append(errs, daemon.CheckSecret("header_files."+name, file))
 	}
 	if t.File != "" {
-		f, err := openFile(t.File)
-		if err == nil {
-			err = f.Close()
-		}
-		errs = append(errs, err)
+		errs = append(errs, checkFile(t.File))
 	}
 	return errors.Join(errs...)
 }
 
-// checkSecret tells whether a file, if named, can be read and says something.
-func checkSecret(key, file string) error {
-	if file == "" {
+// checkFile tells whether openFile would take the file, without making or
+// claiming it: a collector may be at work on it.
+func checkFile(path string) error {
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		dir := filepath.Dir(path)
+		if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+			return fmt.Errorf("file %s: no file can be made in %s: %w", path, dir, err)
+		}
 		return nil
+	case errors.Is(err, unix.ELOOP):
+		return errLink(path)
+	case err != nil:
+		return err
 	}
-	text, err := os.ReadFile(file)
+	defer file.Close()
+	_, err = plain(file)
+	if err == nil {
+		err = isOurs(file)
+	}
+	if err == nil {
+		err = unix.Access(path, unix.W_OK)
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	if len(bytes.TrimSpace(text)) == 0 {
-		return fmt.Errorf("%s: %s is empty", key, file)
-	}
-	return nil
-}
-
-func checkCA(key, file string) error {
-	if file == "" {
-		return nil
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(text) {
-		return fmt.Errorf("%s: %s holds no certificate in PEM", key, file)
-	}
-	return nil
-}
-
-// checkPair tells whether a certificate and its key, if named, belong together
-// and are valid now.
-func checkPair(key, certFile, keyFile string) error {
-	if certFile == "" && keyFile == "" {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return fmt.Errorf("%s.cert_file and key_file: %w", key, err)
-	}
-	if now := time.Now(); now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore) {
-		return fmt.Errorf("%s.cert_file: %s is valid from %s to %s alone: renew it", key, certFile,
-			pair.Leaf.NotBefore.UTC().Format(time.DateOnly), pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		return fmt.Errorf("file %s: %w", path, err)
 	}
 	return nil
 }

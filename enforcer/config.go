@@ -61,6 +61,30 @@ type NATS struct {
 	MaxFlowBytes int64 `yaml:"max_flow_bytes"`
 }
 
+// Validate names every key that is wrong.
+func (n NATS) Validate() error {
+	errs := []error{n.NATS.Validate()}
+	if n.URL == "" && n.Socket == "" && n.Listen == "" {
+		errs = append(errs, errors.New("nats: url, or socket or listen of an own server, must be set"))
+	}
+	if n.MaxFlowBytes < 0 {
+		errs = append(errs, errors.New("nats.max_flow_bytes: must not be negative"))
+	}
+	if n.Listen == "" {
+		return errors.Join(errs...)
+	}
+	if n.URL != "" {
+		errs = append(errs, errors.New("nats.listen: has no meaning with nats.url"))
+	}
+	if err := eventlog.CheckListen(n.Listen); err != nil {
+		errs = append(errs, fmt.Errorf("nats.listen: %w", err))
+	}
+	if n.TokenFile == "" {
+		errs = append(errs, errors.New("nats.token_file: must be set with nats.listen; it is made where it is missing"))
+	}
+	return errors.Join(errs...)
+}
+
 // DefaultConfig is what a configuration file starts from.
 func DefaultConfig() Config {
 	host, _ := os.Hostname()
@@ -106,14 +130,16 @@ func (c Config) Validate() error {
 	if c.SettleSeconds < 0 {
 		errs = append(errs, errors.New("settle_seconds: must not be negative"))
 	}
-	errs = append(errs, c.NATS.Validate(), c.DNS.validate())
-	if c.NATS.URL == "" && c.NATS.Socket == "" && c.NATS.Listen == "" {
-		errs = append(errs, errors.New("nats: url, or socket or listen of an own server, must be set"))
+	return errors.Join(append(errs, c.NATS.Validate(), c.DNS.validate())...)
+}
+
+// Check reads every file that the configuration names, and changes none.
+func (c Config) Check() error {
+	n := c.NATS.NATS
+	if _, err := os.Stat(n.TokenFile); n.URL == "" && errors.Is(err, os.ErrNotExist) {
+		n.TokenFile = "" // the own server makes it
 	}
-	if c.NATS.URL != "" && c.NATS.Listen != "" {
-		errs = append(errs, errors.New("nats.listen: has no meaning with nats.url"))
-	}
-	return errors.Join(errs...)
+	return n.Check()
 }
 
 func (c Config) defaultMode() policy.Mode {

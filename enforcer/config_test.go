@@ -15,13 +15,21 @@ func TestTheShippedConfigurationIsRight(t *testing.T) {
 
 func TestWrongConfigurationNamesTheKey(t *testing.T) {
 	for text, want := range map[string]string{
-		"polcies: /x":              "polcies",
-		"default_mode: lern":       "default_mode",
-		"unknown_container: maybe": "unknown_container",
-		"data: ''":                 "data",
-		"nats: {socket: ''}":       "nats",
-		"settle_seconds: -1":       "settle_seconds",
-		"listen_metrics: ':9741'":  "listen_metrics",
+		"polcies: /x":                                              "polcies",
+		"default_mode: lern":                                       "default_mode",
+		"unknown_container: maybe":                                 "unknown_container",
+		"data: ''":                                                 "data",
+		"nats: {socket: ''}":                                       "nats",
+		"settle_seconds: -1":                                       "settle_seconds",
+		"listen_metrics: ':9741'":                                  "listen_metrics",
+		"nats: {url: 'foo://'}":                                    "nats.url",
+		"nats: {url: 'nats://x:99999'}":                            "nats.url",
+		"nats: {socket: nats.sock}":                                "nats.socket",
+		"nats: {listen: '0.0.0.0:4277', token_file: /t}":           "nats.listen",
+		"nats: {listen: '127.0.0.1', token_file: /t}":              "nats.listen",
+		"nats: {listen: '127.0.0.1:4277'}":                         "nats.token_file",
+		"nats: {max_flow_bytes: -1}":                               "nats.max_flow_bytes",
+		"nats: {key_file: /k}":                                     "cert_file",
 		"nats: {url: nats://x, listen: '127.0.0.1:1', socket: ''}": "nats.listen",
 	} {
 		path := filepath.Join(t.TempDir(), "enforcer.yaml")
@@ -31,5 +39,21 @@ func TestWrongConfigurationNamesTheKey(t *testing.T) {
 		if _, err := LoadConfig(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %v does not name %s", text, err, want)
 		}
+	}
+}
+
+func TestCheckReadsTheFilesAndMakesNone(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	cfg := DefaultConfig()
+	cfg.NATS.Listen, cfg.NATS.TokenFile = "127.0.0.1:4277", token
+	if err := cfg.Check(); err != nil {
+		t.Errorf("a token that the own server is yet to make: %v", err)
+	}
+	if _, err := os.Stat(token); err == nil {
+		t.Error("it was made")
+	}
+	cfg.NATS.Listen, cfg.NATS.URL = "", "nats://x"
+	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "nats.token_file") {
+		t.Errorf("a token that is missing for another server: %v", err)
 	}
 }

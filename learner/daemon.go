@@ -57,12 +57,9 @@ func LoadDaemon(path string) (Daemon, error) {
 
 // Validate names every key that is wrong.
 func (d Daemon) Validate() error {
-	errs := []error{d.NATS.Validate()}
+	errs := []error{d.NATS.ValidateClient()}
 	if err := d.ListenMetrics.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("listen_metrics: %w", err))
-	}
-	if d.NATS.URL == "" && d.NATS.Socket == "" {
-		errs = append(errs, errors.New("nats: url or socket must be set"))
 	}
 	if d.Snapshot == "" {
 		errs = append(errs, errors.New("snapshot: must name a file"))
@@ -83,6 +80,9 @@ func (d Daemon) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Check reads every file that the configuration names, and changes none.
+func (d Daemon) Check() error { return d.NATS.Check() }
 
 func (d Daemon) options() Options {
 	days := func(n float64) time.Duration { return time.Duration(n * float64(24*time.Hour)) }

@@ -61,6 +61,7 @@ func TestWrongConfigurationNamesTheKey(t *testing.T) {
 		"snapsot: /x":                         "snapsot",
 		"snapshot: ''":                        "snapshot",
 		"nats: {socket: ''}":                  "nats",
+		"nats: {url: 'foo://'}":               "nats.url",
 		"nats: {cert_file: /c}":               "key_file",
 		"nats: {listen: '127.0.0.1:1'}":       "listen",
 		"cap_ipv4: 33":                        "cap_ipv4",

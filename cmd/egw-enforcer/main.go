@@ -16,7 +16,8 @@ import (
 
 func main() {
 	daemon.Program[enforcer.Config]{
-		Name: "egw-enforcer", Config: "/etc/egresswarden/enforcer.yaml", Load: enforcer.LoadConfig, Run: run,
+		Name: "egw-enforcer", Config: "/etc/egresswarden/enforcer.yaml", Load: enforcer.LoadConfig,
+		Check: enforcer.Config.Check, Run: run,
 	}.Main()
 }
 

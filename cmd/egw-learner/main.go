@@ -12,7 +12,7 @@ import (
 
 func main() {
 	daemon.Program[learner.Daemon]{
-		Name: "egw-learner", Config: "/etc/egresswarden/learner.yaml", Load: learner.LoadDaemon,
+		Name: "egw-learner", Config: "/etc/egresswarden/learner.yaml", Load: learner.LoadDaemon, Check: learner.Daemon.Check,
 		Run: func(ctx context.Context, d learner.Daemon, log *slog.Logger) error { return d.Run(ctx, log) },
 	}.Main()
 }

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -23,7 +24,8 @@ type Program[C any] struct {
 	Load func(path string) (C, error)
 	// Flags, if set, adds the program's own flags.
 	Flags func(*flag.FlagSet)
-	// Check, if set, is what -check does with a valid configuration.
+	// Check, if set, is what -check does with a valid configuration. It changes
+	// nothing.
 	Check func(C) error
 	// Run works until its context ends, which is no error.
 	Run func(context.Context, C, *slog.Logger) error
@@ -47,7 +49,9 @@ func (p Program[C]) run(ctx context.Context, args []string, stdout, stderr io.Wr
 	if p.Flags != nil {
 		p.Flags(fs)
 	}
-	if err := fs.Parse(args); err != nil {
+	if err := fs.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
 		return 2
 	}
 	if fs.NArg() > 0 {

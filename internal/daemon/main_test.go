@@ -56,7 +56,7 @@ func TestExitCodesTellWhoIsToBlame(t *testing.T) {
 		"ends by itself":  {args: []string{"-config", good}, fails: errors.New("disk on fire"), code: 1, says: "disk on fire", ran: true},
 		"check":           {args: []string{"-config", good, "-check"}, says: "is right"},
 		"version":         {args: []string{"-version"}, says: "\n"},
-		"help":            {args: []string{"-h"}, code: 2, says: "-config"},
+		"help":            {args: []string{"-h"}, says: "-config"},
 		"unknown flag":    {args: []string{"-verbose"}, code: 2, says: "-verbose"},
 		"wrong level":     {args: []string{"-log-level", "loud", "-config", good}, code: 2, says: "-log-level"},
 		"no file":         {args: nil, code: 2, says: "/none/test.yaml"},

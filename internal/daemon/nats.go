@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/egresswarden/egresswarden/eventlog"
@@ -24,13 +26,49 @@ type NATS struct {
 	Socket    string `yaml:"socket"`
 }
 
-// Validate names every key that is wrong. That there is an address is for the
-// daemon to ask for.
+// Validate names every key that is wrong. A daemon without a server of its own
+// asks for an address besides, see ValidateClient.
 func (n NATS) Validate() error {
+	var errs []error
 	if (n.CertFile == "") != (n.KeyFile == "") {
-		return errors.New("nats: cert_file and key_file belong together")
+		errs = append(errs, errors.New("nats: cert_file and key_file belong together"))
 	}
-	return nil
+	if n.URL != "" {
+		if err := eventlog.CheckAddress(n.URL); err != nil {
+			errs = append(errs, fmt.Errorf("nats.url: %w", err))
+		}
+	}
+	if n.Socket != "" && !filepath.IsAbs(n.Socket) {
+		errs = append(errs, errors.New("nats.socket: must be an absolute path"))
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateClient is Validate for a daemon that is a client alone.
+func (n NATS) ValidateClient() error {
+	if n.URL == "" && n.Socket == "" {
+		return errors.Join(n.Validate(), errors.New("nats: url or socket must be set"))
+	}
+	return n.Validate()
+}
+
+// handedOver is where systemd puts the credentials of a unit, while it runs.
+const handedOver = "/run/credentials/"
+
+// Check reads every file that is named, and changes none. One that systemd hands
+// over may be missing.
+func (n NATS) Check() error {
+	secret := func(key, file string) error {
+		err := CheckSecret(key, file)
+		if errors.Is(err, os.ErrNotExist) && strings.HasPrefix(file, handedOver) {
+			return nil
+		}
+		return err
+	}
+	return errors.Join(
+		secret("nats.token_file", n.TokenFile), secret("nats.creds_file", n.CredsFile),
+		CheckAuthorities("nats.ca_file", n.CAFile), CheckPair("nats", n.CertFile, n.KeyFile),
+	)
 }
 
 // Options connect under a name.

@@ -98,3 +98,34 @@ func TestConnectMakesTheNamedStreamsAlone(t *testing.T) {
 		t.Errorf("with one named: %v, %v", dead, policy)
 	}
 }
+
+func TestWrongAddressesNameTheirKey(t *testing.T) {
+	for want, n := range map[string]NATS{
+		"nats.url": {URL: "foo://x"}, "nats.socket": {Socket: "s"}, "": {URL: "tls://h:4222", Socket: "/s"},
+	} {
+		if err := n.ValidateClient(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", n, err, want)
+		}
+	}
+	if err := (NATS{}).ValidateClient(); err == nil || (NATS{}).Validate() != nil {
+		t.Errorf("no address: %v", err)
+	}
+}
+
+func TestCheckReadsTheFiles(t *testing.T) {
+	dir := t.TempDir()
+	empty, good := filepath.Join(dir, "empty"), filepath.Join(dir, "good")
+	for path, text := range map[string]string{empty: "\n", good: "x"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, n := range map[string]NATS{
+		"nats.token_file": {TokenFile: "/nowhere"}, "nats.creds_file": {CredsFile: empty}, "nats.ca_file": {CAFile: good},
+		"nats.cert_file": {CertFile: good, KeyFile: good}, "": {TokenFile: good, CredsFile: handedOver + "none.service/token"},
+	} {
+		if err := n.Check(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", n, err, want)
+		}
+	}
+}
