@@ -44,7 +44,7 @@ printf '[Unit]\nAssertPathExistsGlob=/sys/fs/bpf/egresswarden/layout-*/links/con
 systemctl daemon-reload
 systemctl restart docker
 systemctl stop docker docker.socket egw-enforcer
-egw detach`)
+egw detach --yes`)
 	if _, err := try("systemctl start docker"); err == nil {
 		t.Error("docker starts without the gate")
 	}
@@ -54,7 +54,7 @@ egw detach`)
 func TestSecondTakeItOff(t *testing.T) {
 	sh(t, "docker rm -f $(docker ps -aq)")
 	sh(t, "systemctl disable --now egw-enforcer docker docker.socket containerd")
-	sh(t, "egw detach")
+	sh(t, "egw detach --yes")
 	if out := sh(t, "ls /sys/fs/bpf"); strings.Contains(out, "egresswarden") {
 		t.Errorf("left in /sys/fs/bpf: %s", out)
 	}
