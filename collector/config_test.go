@@ -42,6 +42,7 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 		"takeover never":     {"takeover_seconds: .nan\ntargets: [{stdout: true}]", "takeover_seconds"},
 		"since the future":   {"targets: [{stdout: true, since_hours: -5}]", "since_hours"},
 		"no scheme":          {"targets: [{url: 'admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
+		"an address alone":   {"targets: [{url: '192.0.2.1:3100'}]", "want http(s)://HOST:PORT"},
 		"scheme cut short":   {"targets: [{url: 'https:/admin:hunter2@l:3100'}]", "want http(s)://HOST:PORT"},
 		"no server":          {"nats: {url: 'foo://hunter2@l'}\ntargets: [{stdout: true}]", "nats.url"},
 		"half a certificate": {"nats: {cert_file: /c}\ntargets: [{stdout: true}]", "belong together"},

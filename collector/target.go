@@ -153,15 +153,21 @@ func (t Target) loki() (loki.Config, error) {
 	return c, nil
 }
 
+// errURL does not quote: the text may hold a password anywhere.
+var errURL = errors.New("url: want http(s)://HOST:PORT, as http://loki:3100")
+
 // PushURL is the complete address of the push API; URL may name Loki alone. An
 // error does not hold the address's password.
 func (t Target) PushURL() (*url.URL, error) {
 	u, err := url.Parse(t.URL)
+	if err != nil && !strings.Contains(t.URL, "://") {
+		return nil, errURL // HOST:PORT alone is told as a path
+	}
 	if err != nil {
 		return nil, fmt.Errorf("url: %w", withoutURL(err))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Fragment != "" {
-		return nil, errors.New("url: want http(s)://HOST:PORT") // the text may hold a password anywhere
+		return nil, errURL
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = pushPath

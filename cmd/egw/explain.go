@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -68,7 +69,7 @@ func parseTarget(text string) (enforcer.ExplainRequest, error) {
 	return q, nil
 }
 
-var errTarget = errors.New("want IP[:PORT[/PROTO]], an IPv6 address with a port in brackets")
+var errTarget = errors.New("want IP[:PORT[/PROTO]], as 203.0.113.7:443 or [2001:db8::1]:53/udp")
 
 func parseAddrPort(text string) (netip.Addr, uint16, error) {
 	address := text
@@ -82,9 +83,29 @@ func parseAddrPort(text string) (netip.Addr, uint16, error) {
 		dst = ap.Addr()
 	}
 	if err != nil || dst.Zone() != "" {
-		return netip.Addr{}, 0, errTarget
+		return netip.Addr{}, 0, whatIsWrong(text)
 	}
 	return dst, ap.Port(), nil
+}
+
+// whatIsWrong says which part of an address with a port is none.
+func whatIsWrong(text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return errTarget
+	}
+	dst, err := netip.ParseAddr(host)
+	switch _, portErr := strconv.ParseUint(port, 10, 16); {
+	case host == "":
+		return fmt.Errorf("there is no address before the port: %w", errTarget)
+	case err != nil:
+		return fmt.Errorf("%s is no IP address, names are not looked up: %w", host, errTarget)
+	case dst.Zone() != "":
+		return fmt.Errorf("zones are not judged: %w", errTarget)
+	case portErr != nil:
+		return fmt.Errorf("port %s: want a number up to 65535", port)
+	}
+	return errTarget
 }
 
 func explain(ctx context.Context, a *app, host string, q enforcer.ExplainRequest) error {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/internal/version"
 	"github.com/egresswarden/egresswarden/operator"
 )
 
@@ -90,7 +91,7 @@ change something, 5 enforcement is unhealthy, 130 interrupted.`
 func rootCommand(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use: "egw", Short: "Learn and enforce what containers may talk to", Long: rootLong,
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, Version: version.String(),
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
@@ -100,6 +101,7 @@ func rootCommand(a *app) *cobra.Command {
 			return nil
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
@@ -149,19 +151,6 @@ func (a *app) envOr(name, fallback string) string {
 		return value
 	}
 	return fallback
-}
-
-// connect reaches the event log. Close it.
-func (a *app) connect(ctx context.Context) (*eventlog.Log, error) {
-	l, err := eventlog.Connect(ctx, eventlog.Options{
-		URL: a.nats, TokenFile: a.token, CredsFile: a.creds,
-		CAFile: a.tls.ca, CertFile: a.tls.cert, KeyFile: a.tls.key,
-		Name: "egw", ReadOnly: true,
-	})
-	if err != nil && a.nats == "unix://"+eventlog.DefaultSocket {
-		err = fmt.Errorf("%w (is the enforcer or `egw up` running on this host? else name a server with --nats)", err)
-	}
-	return l, err
 }
 
 // complete offers fixed words for a flag.

@@ -93,7 +93,7 @@ func up(ctx context.Context, a *app, o upOptions) (err error) {
 	}
 	server, err := o.StartServer(log)
 	if err != nil {
-		return errors.Join(err, metrics.Close(), e.Close())
+		return errors.Join(upError(err), metrics.Close(), e.Close())
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
 	g, ctx := errgroup.WithContext(ctx)
@@ -117,6 +117,9 @@ func farewell(inForce bool) string {
 func upError(err error) error {
 	if errors.Is(err, enforcer.ErrRunning) {
 		return fmt.Errorf("%w (another `egw up` or egw-enforcer has this data folder or these pins: stop it, or name others with --data and --pins)", err)
+	}
+	if errors.Is(err, eventlog.ErrBusy) {
+		return fmt.Errorf("%w (name another place with --listen, --socket or --data; --listen '' does without a port)", err)
 	}
 	return err
 }
