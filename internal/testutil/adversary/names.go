@@ -8,6 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// lookups is how often a name is asked for that nobody answers.
+const lookups = 3
+
 // question asks for the address of a name, whose first label is the mark.
 func (a *attempt) question() []byte {
 	b := []byte{byte(a.Number), 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
@@ -51,21 +54,35 @@ func names() []Technique {
 	return all
 }
 
-// look does not wait for an answer over UDP; over TCP it does, because the
-// resolver asks on after it has the whole question.
+// look asks until there is an answer, a few times: a resolver on a busy machine
+// may lack the time to ask on.
 func (a *attempt) look(server netip.AddrPort, kind int) error {
-	return socket(domain(server.Addr()), kind, 0, func(fd int) error {
+	for range lookups {
+		if answered, err := a.lookOnce(server, kind); answered || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookOnce tells whether an answer came, other than that the server failed.
+func (a *attempt) lookOnce(server netip.AddrPort, kind int) (answered bool, err error) {
+	const length, flags, codes, failed = 2, 3, 0xf, 2
+	err = socket(domain(server.Addr()), kind, 0, func(fd int) error {
 		if err := connect(fd, server); err != nil {
 			return err
 		}
-		q := a.question()
+		q, code := a.question(), flags
 		if kind == unix.SOCK_STREAM {
-			q = append(binary.BigEndian.AppendUint16(nil, uint16(len(q))), q...)
+			q, code = append(binary.BigEndian.AppendUint16(nil, uint16(len(q))), q...), length+flags
 		}
 		if _, err := unix.Write(fd, q); err != nil {
 			return step("send", err)
 		}
-		_, _ = unix.Read(fd, make([]byte, 512))
+		answer := make([]byte, 512)
+		n, err := unix.Read(fd, answer)
+		answered = err == nil && n > code && answer[code]&codes != failed
 		return nil
 	})
+	return answered, err
 }
