@@ -36,7 +36,7 @@ var openWays = map[string]string{
 
 	"admin neighbour entry": needsAdmin, "admin vxlan": needsAdmin,
 	"admin ipip": needsAdmin, "admin gre": needsAdmin,
-	"admin ipsec": needsAdmin, "admin tun": needsAdmin,
+	"admin tun": needsAdmin,
 
 	"standing packet": madeBefore,
 }
