@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"context"
+	"fmt"
 )
 
 // The words of JetStream's acknowledgements.
@@ -32,9 +33,12 @@ func (t *term) confirm(ctx context.Context, round []Message) error {
 		_, err := nc.RequestWithContext(request, round[len(round)-1].reply, ackWord)
 		cancel()
 		if err == nil && nc.Stats().Reconnects == before {
+			t.c.trouble.over(true)
 			return nil
 		}
 		if err != nil && nc.IsConnected() {
+			err = fmt.Errorf("%w: %w", errUnconfirmed, err)
+			t.c.trouble.failed(err)
 			if try++; try >= confirmTries {
 				return err
 			}
@@ -56,9 +60,10 @@ func (t *term) extend() {
 	}
 }
 
-// release gives back what is held, in order, and the pin, so that nobody waits
-// for us. The subscription goes first, or it would all come back to it.
-func (t *term) release(ctx context.Context) {
+// release gives back what is held, in order, and at the end of the reading also
+// the pin, so that nobody waits for us. The subscription goes first, or it would
+// all come back to it.
+func (t *term) release(ctx context.Context, end bool) {
 	_ = t.sub.Unsubscribe()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,7 +71,7 @@ func (t *term) release(ctx context.Context) {
 	if !nc.IsConnected() || t.pin == "" {
 		return
 	}
-	if ctx.Err() != nil {
+	if end {
 		t.unpin(context.WithoutCancel(ctx))
 	}
 	for _, m := range t.held {
@@ -89,9 +94,7 @@ func (t *term) unpin(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	for _, g := range consumer.CachedInfo().PriorityGroups {
-		if g.PinnedClientID == t.pin {
-			_ = stream.UnpinConsumer(ctx, t.c.o.Name, priorityGroup)
-		}
+	if owner(consumer.CachedInfo()) == t.pin {
+		_ = stream.UnpinConsumer(ctx, t.c.o.Name, priorityGroup)
 	}
 }

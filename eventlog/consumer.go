@@ -21,6 +21,7 @@ const (
 	roundSpan     = 30 * time.Minute
 	linger        = 50 * time.Millisecond
 	settleEvery   = 20 * time.Millisecond
+	lookEvery     = 5 * time.Second // with nothing held
 	priorityGroup = "owner"
 )
 
@@ -38,6 +39,10 @@ type ConsumerOptions struct {
 	// what it held waits for it; 0 is the default. They are equal for all of
 	// one name.
 	PinTTL, AckWait time.Duration
+	// Trouble, if set, is told what has kept the reader from reading for a
+	// while, also again, and nil when that is over. A connection that is away is
+	// none: see Log.Connected. It must not wait.
+	Trouble func(error)
 }
 
 // Message is a message of a stream.
@@ -64,16 +69,17 @@ type Message struct {
 // gets it; that one waits until what the dead owner held has come back to it
 // (AckWait) before it goes on, so that the order stays.
 type Consumer struct {
-	l   *Log
-	o   ConsumerOptions
-	log *slog.Logger
+	l       *Log
+	o       ConsumerOptions
+	log     *slog.Logger
+	trouble trouble
 }
 
 // Consumer gives a reader; nothing happens before Run.
 func (l *Log) Consumer(o ConsumerOptions) *Consumer {
 	o.PinTTL = orDefault(o.PinTTL, DefaultPinTTL)
 	o.AckWait = orDefault(o.AckWait, DefaultAckWait)
-	return &Consumer{l: l, o: o, log: l.log.With("stream", o.Stream, "consumer", o.Name)}
+	return &Consumer{l: l, o: o, log: l.log.With("stream", o.Stream, "consumer", o.Name), trouble: trouble{tell: o.Trouble}}
 }
 
 // Run hands out rounds of messages, one round at a time, and acknowledges a
@@ -101,6 +107,9 @@ func (c *Consumer) Run(ctx context.Context, deliver func(context.Context, []Mess
 			c.log.Info("reading begins anew", "err", err)
 			broken = true
 		}
+		if !errors.Is(err, errPinLost) {
+			c.trouble.failed(err)
+		}
 		if err := pause(ctx, &wait); err != nil {
 			return err
 		}
@@ -118,6 +127,9 @@ func (c *Consumer) ensure(ctx context.Context) error {
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		_, err = c.l.js.CreateConsumer(ctx, c.o.Stream, c.config())
 		return err
+	}
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("read stream %s: %w", c.o.Stream, ErrNotFound)
 	}
 	if err != nil {
 		return err

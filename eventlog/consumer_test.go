@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -83,13 +84,15 @@ func consume(t testing.TB, c *Consumer, deliver func(context.Context, []Message)
 	return stop
 }
 
-func waitFor(t testing.TB, what string, ok func() bool) {
+// wantHeld waits until so many messages are handed out.
+func wantHeld(t testing.TB, c *Consumer, n int) {
 	t.Helper()
-	for end := time.Now().Add(testDeadline); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("waited in vain for:", what)
+	testutil.Eventually(t, "messages out", func() error {
+		if got := ackPending(t, c); got != n {
+			return fmt.Errorf("%d of %d", got, n)
 		}
-	}
+		return nil
+	})
 }
 
 // wantDrained waits until n messages were delivered and none is pending. The
@@ -97,17 +100,15 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 func wantDrained(t testing.TB, c *Consumer, n int, sinks ...*sink) {
 	t.Helper()
 	var last ConsumerStatus
-	waitFor(t, "nothing pending", func() bool {
+	testutil.Eventually(t, "nothing pending", func() (err error) {
 		got := 0
 		for _, s := range sinks {
 			got += len(s.sequences())
 		}
-		if got < n {
-			return false
+		if last, err = c.Status(testContext(t)); err == nil && (got < n || last.Pending != 0) {
+			err = fmt.Errorf("%d of %d messages are delivered, %d are pending", got, n, last.Pending)
 		}
-		s, err := c.Status(testContext(t))
-		last = s
-		return err == nil && s.Pending == 0
+		return err
 	})
 	if !last.Oldest.IsZero() {
 		t.Errorf("nothing is pending, yet the oldest is of %v", last.Oldest)
@@ -147,9 +148,12 @@ func TestConsumerGoesOnBehindWhatWasDelivered(t *testing.T) {
 	wantDrained(t, c, 10, s)
 	stop()
 	publishHosts(t, l, 10, 20)
-	waitFor(t, "10 pending", func() bool {
+	testutil.Eventually(t, "10 pending", func() error {
 		status, err := c.Status(testContext(t))
-		return err == nil && status.Pending == 10 && !status.Oldest.IsZero()
+		if err == nil && (status.Pending != 10 || status.Oldest.IsZero()) {
+			err = fmt.Errorf("pending are %+v", status)
+		}
+		return err
 	})
 	consume(t, testConsumer(l), s.deliver)
 	wantDrained(t, c, 20, s)
@@ -162,9 +166,8 @@ func TestConsumerHoldsABoundedNumberForAsLongAsItTakes(t *testing.T) {
 	c, s := testConsumer(l), &sink{block: make(chan struct{})}
 	consume(t, c, s.deliver)
 	// Longer than the pin and the wait for an acknowledgement last.
-	waitFor(t, "messages out", func() bool { return ackPending(t, c) == heldMessages })
-	end := time.Now().Add(5 * time.Second)
-	waitFor(t, "the pin's end, had it not been renewed", func() bool { return time.Now().After(end) })
+	wantHeld(t, c, heldMessages)
+	<-time.After(5 * time.Second)
 	if n := ackPending(t, c); n != heldMessages {
 		t.Errorf("%d messages are out, want %d", n, heldMessages)
 	}
@@ -204,7 +207,7 @@ func TestOneOfTwoConsumersOwnsAndTheOtherTakesOver(t *testing.T) {
 			first.block = make(chan struct{})
 			first.mu.Unlock()
 			publishHosts(t, l2, 20, 30)
-			waitFor(t, "messages held", func() bool { return ackPending(t, testConsumer(l2)) == 10 })
+			wantHeld(t, testConsumer(l2), 10)
 			if kill {
 				l1.nc.Close()
 			} else {

@@ -76,6 +76,9 @@ func (t *term) request() error {
 	if err != nil {
 		return err
 	}
+	if p.left > 0 { // the server has let the last one's time pass
+		t.c.trouble.failed(errSilent)
+	}
 	p.number, p.left, p.asked, p.until = p.number+1, r.Batch, now, now.Add(r.Expires+time.Second)
 	subject := "$JS.API.CONSUMER.MSG.NEXT." + t.c.o.Stream + "." + t.c.o.Name
 	err = t.c.l.nc.PublishRequest(subject, t.inbox+"."+strconv.Itoa(p.number), text)
@@ -109,6 +112,9 @@ func (t *term) status(m *nats.Msg, status string) error {
 	case "404", "408":
 	default:
 		return nil // 100: the server is alive
+	}
+	if !t.waiting {
+		t.c.trouble.over(false)
 	}
 	if current {
 		p.left = 0

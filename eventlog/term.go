@@ -3,12 +3,14 @@ package eventlog
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -23,6 +25,9 @@ type term struct {
 	inbox string
 	pull  pull
 	asked time.Time // the server, by settle
+	// waiting: what somebody held who is gone has yet to come back; standby:
+	// somebody else is the owner.
+	waiting, standby bool
 
 	mu      sync.Mutex
 	changed chan struct{} // closed and replaced at each change of what follows
@@ -52,7 +57,10 @@ func (c *Consumer) term(ctx context.Context, deliver func(context.Context, []Mes
 	if err != nil {
 		return false, err
 	}
-	defer t.release(ctx)
+	defer func() {
+		var d deliverError
+		t.release(ctx, ctx.Err() != nil || errors.As(err, &d))
+	}()
 	if err := t.sub.SetPendingLimits(-1, -1); err != nil { // the requests bound it
 		return false, err
 	}
@@ -102,6 +110,9 @@ func (t *term) take(m *nats.Msg) error {
 		return err
 	}
 	t.pull.got(m.Subject)
+	if !t.waiting {
+		t.c.trouble.over(false)
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if pin := m.Header.Get("Nats-Pin-Id"); pin != t.pin {
@@ -150,9 +161,12 @@ func (t *term) hold(m Message) {
 // ours. They come back to us once their time is over.
 func (t *term) settle(ctx context.Context) {
 	t.mu.Lock()
-	need := !t.settled && len(t.held) > 0
+	need, pace := !t.settled, settleEvery
+	if len(t.held) == 0 {
+		pace = lookEvery
+	}
 	t.mu.Unlock()
-	if more, _, err := t.sub.Pending(); !need || more > 0 || err != nil || time.Since(t.asked) < settleEvery {
+	if more, _, err := t.sub.Pending(); !need || more > 0 || err != nil || time.Since(t.asked) < pace || !t.c.l.nc.IsConnected() {
 		return
 	}
 	t.asked = time.Now()
@@ -163,12 +177,38 @@ func (t *term) settle(ctx context.Context) {
 		t.c.log.Debug("what others hold is not known", "err", err)
 		return
 	}
+	info := consumer.CachedInfo()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if consumer.CachedInfo().NumAckPending <= len(t.held) {
+	out := info.NumAckPending - len(t.held)
+	owner := owner(info)
+	standby := owner != "" && owner != t.pin
+	was := t.waiting
+	t.waiting = out > 0 && !standby
+	switch {
+	case t.waiting:
+		t.c.trouble.failed(waitingError{out, t.c.o.AckWait})
+	case was:
+		t.c.trouble.over(false)
+	}
+	if out <= 0 && len(t.held) > 0 {
 		t.settled = true
 		t.tell()
 	}
+	if standby && !t.standby {
+		t.c.log.Info("somebody else reads the stream, standing by")
+	}
+	t.standby = standby
+}
+
+// owner is the pin of who owns the consumer; empty is nobody.
+func owner(info *jetstream.ConsumerInfo) string {
+	for _, g := range info.PriorityGroups {
+		if g.Group == priorityGroup {
+			return g.PinnedClientID
+		}
+	}
+	return ""
 }
 
 // deliver hands out round after round.
