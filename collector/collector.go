@@ -17,12 +17,19 @@ import (
 // streams are what is carried.
 var streams = []string{schemas.StreamFlows, schemas.StreamPolicy, schemas.StreamHosts}
 
+// CheckEventLog is the readiness of the connection, a name of its own beside an
+// enforcer's. Run answers it; before there is a connection its caller does.
+const CheckEventLog = "collector_event_log"
+
 // Run carries the events to every target until the context ends. Any number of
 // collectors may run with the same targets: for each stream and target one of
 // them works, and another takes over when it is gone.
 func Run(ctx context.Context, events *eventlog.Log, cfg Config) error {
 	c := &collector{Config: cfg, events: events, metrics: newMetrics(cfg.Telemetry)}
 	defer c.close()
+	if cfg.Telemetry != nil {
+		cfg.Telemetry.Check(CheckEventLog, events.Connected)
+	}
 	for _, t := range cfg.Targets {
 		if err := c.add(t); err != nil {
 			return fmt.Errorf("collect: %w", err)
@@ -82,6 +89,7 @@ func (c *collector) add(t Target) error {
 		c.lines = append(c.lines, &line{
 			consumer: c.events.Consumer(eventlog.ConsumerOptions{
 				Stream: stream, Name: t.consumer(), Since: since, PinTTL: pinTTL, AckWait: ackWait,
+				Trouble: problems.reading(stream),
 			}),
 			worker: &worker{target: t.name(), stream: stream, sink: sink, morgue: m, metrics: c.metrics},
 		})

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/egresswarden/egresswarden/eventlog"
 )
 
 // problems are what keeps a target from getting its entries, by who met them.
@@ -41,6 +43,21 @@ func (p *problems) set(key, text string) {
 func (p *problems) clear(key string) {
 	if p.forget(key) {
 		p.log.Info("events are delivered again")
+	}
+}
+
+// reading takes what keeps a stream from being read.
+func (p *problems) reading(stream string) func(error) {
+	key := "read " + stream
+	return func(err error) {
+		switch {
+		case err == nil:
+			p.clear(key)
+		case errors.Is(err, eventlog.ErrNotFound):
+			p.set(key, stream+" cannot be read: there is no such stream; an enforcer makes it when it starts or connects: check nats, is this the enforcers' event log?")
+		default:
+			p.set(key, stream+" cannot be read: "+err.Error())
+		}
 	}
 }
 
