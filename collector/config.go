@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -58,6 +59,41 @@ func LoadConfig(path string) (Config, error) {
 	return cfg, err
 }
 
+// LoadConfigFor is LoadConfig with one target in the place of all that the file
+// names; the file need not be there.
+func LoadConfigFor(path string, t Target) (Config, error) {
+	cfg := oneTarget{DefaultConfig(), t}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		err = cfg.Validate()
+		return cfg.Config, err
+	}
+	err := daemon.ReadConfig(path, &cfg)
+	return cfg.Config, err
+}
+
+// oneTarget is a configuration that gets its target from elsewhere.
+type oneTarget struct {
+	Config `yaml:",inline"`
+	target Target
+}
+
+// Validate puts the target in the place of those that were read.
+func (o *oneTarget) Validate() error {
+	o.Targets = []Target{o.target}
+	return o.Config.Validate()
+}
+
+// absolute is the name by which one file is known, empty for none.
+func absolute(file string) string {
+	if file == "" {
+		return ""
+	}
+	if abs, err := filepath.Abs(file); err == nil {
+		return abs
+	}
+	return filepath.Clean(file)
+}
+
 // mostTakeover is an hour: a collector that is gone is missed by then.
 const mostTakeover = 3600
 
@@ -77,7 +113,7 @@ func (c Config) Validate() error {
 	if len(c.Targets) == 0 {
 		errs = append(errs, errors.New("targets: name at least one, with url, file or stdout"))
 	}
-	known := map[string]bool{}
+	known, files := map[string]bool{}, map[string]int{}
 	for i, t := range c.Targets {
 		if err := t.validate(); err != nil {
 			errs = append(errs, fmt.Errorf("targets[%d]: %w", i, err))
@@ -86,6 +122,12 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("targets[%d].name: %q is there twice: each target keeps its own place in the events under its name", i, t.name()))
 		}
 		known[t.name()] = true
+		if file := absolute(t.File); file != "" {
+			if other, is := files[file]; is {
+				errs = append(errs, fmt.Errorf("targets[%d].file: %s is that of targets[%d] too: each target needs one of its own", i, t.File, other))
+			}
+			files[file] = i
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -31,6 +31,7 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 		"two sinks":          {"targets: [{url: 'http://l', file: /x}]", "want one of url, file and stdout"},
 		"no sink":            {"targets: [{name: x}]", "want one of url, file and stdout"},
 		"one name twice":     {"targets: [{url: 'http://l'}, {url: 'http://m'}]", `targets[1].name: "loki" is there twice`},
+		"one file twice":     {"targets: [{file: /x/y}, {name: b, file: /x//y}]", "targets[1].file: /x//y is that of targets[0] too"},
 		"a name with spaces": {"targets: [{name: 'a b', url: 'http://l'}]", "letters, digits"},
 		"half a user":        {"targets: [{url: 'http://l', basic_auth: {username: u}}]", "username and password_file"},
 		"user twice":         {"targets: [{url: 'http://u:hunter2@l', bearer_token_file: /t}]", "use one of them"},
@@ -56,6 +57,26 @@ func TestConfigErrorsNameTheKeyAndNoSecret(t *testing.T) {
 				t.Errorf("the secret is told: %v", err)
 			}
 		})
+	}
+}
+
+func TestOneTargetTakesThePlaceOfAll(t *testing.T) {
+	want := Target{Stdout: true}
+	for name, text := range map[string]string{
+		"none": "name: collector@x", "some": "name: collector@x\ntargets: [{url: 'http://l'}]", "wrong ones": "name: collector@x\ntargets: [{url: 'ftp://l'}]",
+	} {
+		cfg, err := LoadConfigFor(write(t, "c.yaml", text), want)
+		if err != nil || cfg.Name != "collector@x" || len(cfg.Targets) != 1 || !cfg.Targets[0].Stdout {
+			t.Errorf("%s: %+v, %v", name, cfg, err)
+		}
+	}
+	if cfg, err := LoadConfigFor("/nowhere/c.yaml", want); err != nil || cfg.Name != DefaultName() {
+		t.Errorf("without a file: %+v, %v", cfg, err)
+	}
+	for _, text := range []string{"nam: x", "listen_metrics: 0.0.0.0:1"} {
+		if _, err := LoadConfigFor(write(t, "c.yaml", text), want); err == nil {
+			t.Errorf("%s is taken", text)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/egresswarden/egresswarden/internal/testutil"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // wantLines waits until the file has n lines.
@@ -105,27 +107,39 @@ func TestAFileThatIsNotOursIsRefused(t *testing.T) {
 }
 
 func TestAFullDiskIsNamedAndLosesNothing(t *testing.T) {
-	b := newBench(t)
-	path := filepath.Join(t.TempDir(), "events.jsonl")
-	f := &File{path: path, problems: newProblems(b.config().logger()), backoff: b.config().backoff()}
-	defer f.Close()
-	round := []Group{{Entries: []Entry{{Line: `{"a":1}`}, {Line: `{"b":2}`}}}}
-	if err := f.Deliver(t.Context(), round); err != nil {
-		t.Fatal(err)
+	testutil.Privileged(t)
+	const room = 1 << 20
+	b, dir := newBench(t), t.TempDir()
+	testutil.SmallDisk(t, dir, room)
+	target := Target{File: filepath.Join(dir, "events.jsonl")}
+	b.collect(target)
+	b.publish(0, 10, 10)
+	wantLines(t, target.File, 11) // its own event is among them
+	b.publish(10, 1010, 1000, func(_ int, f *schemas.Flow) { f.Image = strings.Repeat("x", 2*room/1000) })
+	says := "file " + target.File + " cannot be written: its disk is full: make room"
+	testutil.Eventually(t, "the full disk is told", func() error {
+		if code, text := b.ready(); code != http.StatusServiceUnavailable || !strings.Contains(text, says) {
+			return fmt.Errorf("readiness answers %d %s", code, text)
+		}
+		return nil
+	})
+	if n := b.pending(target); n == 0 {
+		t.Error("what is not in the file is acknowledged")
 	}
-	// The file is a full disk's now.
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
+	if n := b.said.count(says); n != 1 {
+		t.Errorf("told %d times", n)
 	}
-	if _, err := full.Write([]byte("x")); !errors.Is(err, unix.ENOSPC) || !strings.Contains(fileCure(path, err), "make room") {
-		t.Errorf("cure of %v: %s", err, fileCure(path, err))
+	testutil.ResizeDisk(t, dir, 8*room)
+	b.drained(target)
+	text := strings.Join(wantLines(t, target.File, 1011), "\n")
+	for _, id := range idsBut(1010) {
+		if n := strings.Count(text, `"`+id+`"`); n != 1 {
+			t.Errorf("%s is there %d times", id, n)
+		}
 	}
-	full.Close()
-	if err := f.Deliver(t.Context(), round); err != nil {
-		t.Fatal(err)
+	if code, text := b.ready(); code != http.StatusOK {
+		t.Errorf("readiness answers %d afterwards: %s", code, text)
 	}
-	wantLines(t, path, 4)
 }
 
 func TestALineFeedInAnEventDoesNotBreakTheLine(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"log/slog"
-	"os"
 
 	"github.com/egresswarden/egresswarden/collector"
 	"github.com/egresswarden/egresswarden/internal/daemon"
@@ -27,25 +26,11 @@ func main() {
 			if instead.File == "" && !instead.Stdout {
 				return collector.LoadConfig(path)
 			}
-			return loadWith(path, instead)
+			return collector.LoadConfigFor(path, instead)
 		},
 		Check: collector.Config.Check,
 		Run:   run,
 	}.Main()
-}
-
-// loadWith reads a configuration, which need not be there, and puts one target
-// in the place of all.
-func loadWith(path string, t collector.Target) (collector.Config, error) {
-	cfg := collector.DefaultConfig()
-	cfg.Targets = []collector.Target{t}
-	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-		if cfg, err = collector.LoadConfig(path); err != nil {
-			return cfg, err
-		}
-		cfg.Targets = []collector.Target{t}
-	}
-	return cfg, cfg.Validate()
 }
 
 func run(ctx context.Context, cfg collector.Config, log *slog.Logger) error {
@@ -54,6 +39,7 @@ func run(ctx context.Context, cfg collector.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	cfg.Telemetry.Check(collector.CheckEventLog, func() error { return errors.New("the event log was not reached yet") })
 	return metrics.Beside(ctx, func(ctx context.Context) error {
 		events, err := cfg.NATS.Connect(ctx, cfg.Name, log, schemas.StreamDead)
 		if err != nil {
