@@ -39,6 +39,19 @@ func certificate(t *testing.T, name string, until time.Time) (tls.Certificate, [
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
+func newTestPoster(t *testing.T, target Target) *poster {
+	t.Helper()
+	config, err := target.loki()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := newPoster("loki", config, newMetrics(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestFailuresOfTheConnectionNameTheCure(t *testing.T) {
 	day := 24 * time.Hour
 	good, goodPEM := certificate(t, "", time.Now().Add(day))
@@ -72,14 +85,7 @@ func TestFailuresOfTheConnectionNameTheCure(t *testing.T) {
 		"no such name":        {Target{URL: "http://loki.invalid:3100"}, "loki.invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			config, err := c.target.loki()
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := newPoster("loki", config, newMetrics(nil))
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := newTestPoster(t, c.target)
 			a := p.post(t.Context(), `{a="b"}`, []Entry{{TimeNs: 1, Line: "x"}})
 			if c.says == "" {
 				if !a.ok() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -21,6 +22,15 @@ const (
 	// diskMetric counts what Loki could not write on its disk, and has answered
 	// with 204 all the same.
 	diskMetric = "loki_ingester_wal_disk_full_failures_total"
+	// startMetric tells the Lokis behind one address apart: their counters have
+	// nothing to do with each other.
+	startMetric = "process_start_time_seconds"
+	// calmLooks in a row without a failure end the alarm: between two there may
+	// have been nothing to write.
+	calmLooks = 2
+	// absentLooks without a Loki are after which it is forgotten: it has ended, or
+	// the load balancer does not ask it any more.
+	absentLooks = 20
 	// mostMetrics bounds what is read of Loki's metrics.
 	mostMetrics = 8 << 20
 )
@@ -37,9 +47,25 @@ type diskWatch struct {
 	log    *slog.Logger
 	every  time.Duration
 
-	failures float64 // at the last look; not valid until known
-	known    bool
-	full     atomic.Bool
+	lokis map[float64]*lokiDisk // by when they started
+	full  atomic.Bool
+}
+
+// lokiDisk is what one Loki says of its disk.
+type lokiDisk struct {
+	failures     float64 // at the last look
+	full         bool
+	calm, absent int // looks
+}
+
+// look compares with the last one.
+func (l *lokiDisk) look(failures float64) {
+	l.calm++
+	if failures > l.failures {
+		l.full, l.calm = true, 0
+	}
+	l.full = l.full && l.calm < calmLooks
+	l.failures, l.absent = failures, 0
 }
 
 // run looks until ctx ends.
@@ -58,13 +84,12 @@ func (d *diskWatch) run(ctx context.Context) error {
 
 // look tells when the failures have begun to grow, and when they have ended.
 func (d *diskWatch) look(ctx context.Context) {
-	n, err := d.poster.metric(ctx, diskMetric)
+	got, err := d.poster.readMetrics(ctx, diskMetric, startMetric)
 	if err != nil {
 		d.log.Debug("loki's metrics are out of reach", "err", err)
 		return
 	}
-	full := d.known && n > d.failures
-	d.failures, d.known = n, true
+	full := d.anyFull(got[startMetric], got[diskMetric])
 	if d.full.Swap(full) == full {
 		return
 	}
@@ -75,6 +100,28 @@ func (d *diskWatch) look(ctx context.Context) {
 	}
 }
 
+// anyFull notes the failures of the Loki that started then, and tells whether
+// any has a full disk.
+func (d *diskWatch) anyFull(started, failures float64) bool {
+	if d.lokis == nil {
+		d.lokis = map[float64]*lokiDisk{}
+	}
+	if d.lokis[started] == nil {
+		d.lokis[started] = &lokiDisk{failures: failures}
+	}
+	full := false
+	for when, l := range d.lokis {
+		if when == started {
+			l.look(failures)
+		} else if l.absent++; l.absent >= absentLooks {
+			delete(d.lokis, when)
+			continue
+		}
+		full = full || l.full
+	}
+	return full
+}
+
 // check is for readiness.
 func (d *diskWatch) check() error {
 	if d.full.Load() {
@@ -83,30 +130,38 @@ func (d *diskWatch) check() error {
 	return nil
 }
 
-// metric reads one of Loki's own, without labels.
-func (p *poster) metric(ctx context.Context, name string) (float64, error) {
+// readMetrics reads some of Loki's own, without labels. The first must be there.
+func (p *poster) readMetrics(ctx context.Context, names ...string) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.config.Timeout)
 	defer cancel()
 	at := *p.config.URL.URL
 	at.Path = strings.TrimSuffix(at.Path, pushPath) + "/metrics"
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at.String(), nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	response, err := p.client.Do(r)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("metrics of loki: %s", response.Status)
+		return nil, fmt.Errorf("metrics of loki: %s", response.Status)
 	}
+	got := map[string]float64{}
 	lines := bufio.NewScanner(io.LimitReader(response.Body, mostMetrics))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if value, is := strings.CutPrefix(lines.Text(), name+" "); is {
-			return strconv.ParseFloat(value, 64)
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if !slices.Contains(names, name) {
+			continue
+		}
+		if got[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, err
 		}
 	}
-	return 0, errors.Join(errNoMetric, lines.Err())
+	if _, is := got[names[0]]; !is {
+		return nil, errors.Join(errNoMetric, lines.Err())
+	}
+	return got, nil
 }

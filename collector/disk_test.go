@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -42,6 +43,40 @@ func TestLokisFullDiskIsToldWithItsCure(t *testing.T) {
 	}
 	f.fails(0)
 	b.diskTold(false)
+}
+
+func TestTheAlarmOfAFullDiskIsEachLokisOwn(t *testing.T) {
+	type look struct {
+		started, failures int
+		full              bool
+	}
+	gone := []look{{1, 12, false}, {1, 13, true}}
+	for range absentLooks - 1 {
+		gone = append(gone, look{2, 0, true})
+	}
+	for name, looks := range map[string][]look{
+		"one":                               {{1, 12, false}, {1, 12, false}, {1, 13, true}},
+		"nothing to write for one look":     {{1, 12, false}, {1, 13, true}, {1, 13, true}, {1, 14, true}},
+		"room again":                        {{1, 12, false}, {1, 13, true}, {1, 13, true}, {1, 13, false}},
+		"two behind one address":            {{1, 12, false}, {2, 40, false}, {1, 12, false}, {2, 40, false}, {1, 12, false}},
+		"one of two":                        {{1, 12, false}, {2, 40, false}, {1, 13, true}, {2, 40, true}, {2, 40, true}, {1, 13, true}, {1, 13, false}},
+		"started anew, and not asked again": append(gone, look{2, 0, false}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var now look
+			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				fmt.Fprintf(w, "%s %d\n%s %d\n", diskMetric, now.failures, startMetric, now.started)
+			}))
+			defer s.Close()
+			d := &diskWatch{poster: newTestPoster(t, Target{URL: s.URL}), log: slog.New(slog.DiscardHandler)}
+			for n, l := range looks {
+				now = l
+				if d.look(t.Context()); (d.check() != nil) != l.full {
+					t.Errorf("after look %d: %v, want full: %v", n+1, d.check(), l.full)
+				}
+			}
+		})
+	}
 }
 
 func TestALokiWhoseMetricsAreHiddenIsNotWatched(t *testing.T) {

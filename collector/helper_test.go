@@ -60,7 +60,7 @@ func (f *fakeLoki) serve(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.failures += f.growth
-		fmt.Fprintf(w, "# TYPE %[1]s counter\n%[1]s_more 1\n%[1]s %[2]d\n", diskMetric, f.failures)
+		fmt.Fprintf(w, "# TYPE %[1]s counter\n%[1]s_more 1\n%[1]s %[2]d\n%[3]s 1.5e9\n", diskMetric, f.failures, startMetric)
 		return
 	}
 	packed, err := io.ReadAll(r.Body)
