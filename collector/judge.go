@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/egresswarden/egresswarden/policy"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -74,7 +75,7 @@ func (s *stream) controlEntry(e Entry) Entry {
 	case ServiceFlows:
 		c.Line = string(schemas.AppendLine(nil, &schemas.Flow{
 			Id: id, TimeNs: e.TimeNs, Host: s.labels.Host, Workload: s.labels.Workload, Verdict: verdict(s.labels.Verdict),
-			Proto: protoOther, Reason: schemas.ReasonControl,
+			Proto: uint32(policy.ProtoOther), Reason: schemas.ReasonControl,
 		}))
 	case ServicePolicy:
 		c.Line = jsonLine(&schemas.PolicyEvent{TimeNs: e.TimeNs, Policy: s.labels.Workload, Actor: s.name, Reason: why})
@@ -96,18 +97,12 @@ func jsonLine(m proto.Message) string {
 	return string(text)
 }
 
-const (
-	protoOther  = 255
-	kindControl = "collector.control"
-)
+const kindControl = "collector.control"
 
+// verdict is none where the word is.
 func verdict(word string) schemas.Verdict {
-	for _, v := range []schemas.Verdict{schemas.Verdict_VERDICT_ALLOW, schemas.Verdict_VERDICT_DENY, schemas.Verdict_VERDICT_WOULD_DENY} {
-		if v.Word() == word {
-			return v
-		}
-	}
-	return schemas.Verdict_VERDICT_UNSPECIFIED
+	v, _ := policy.ParseVerdict(word)
+	return schemas.Verdict(v)
 }
 
 // reaches tells whether Loki takes an entry of the collector's own stream now.

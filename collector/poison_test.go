@@ -154,6 +154,7 @@ func TestWhatAProxyFindsTooLargeIsSplitAndThenParked(t *testing.T) {
 
 func TestControlEntriesStandForNoDecision(t *testing.T) {
 	for _, l := range []Labels{
+		{Service: ServiceFlows, Host: "h", Workload: "w", Verdict: "allow"}, {Service: ServiceFlows, Host: "h", Workload: "w", Verdict: "would_deny"},
 		{Service: ServiceFlows, Host: "h", Workload: "w", Verdict: "deny"}, {Service: ServiceHosts, Host: "h"}, {Service: ServicePolicy, Workload: "p"},
 	} {
 		s := stream{Loki: &Loki{name: "collector@test"}, labels: l}
@@ -162,7 +163,7 @@ func TestControlEntriesStandForNoDecision(t *testing.T) {
 		if c != s.controlEntry(e) || c.TimeNs != 42 || c.EventID != "id/control" || !strings.Contains(c.Line, "control") {
 			t.Errorf("control entry of %v: %+v", l, c)
 		}
-		if l.Service == ServiceFlows && (!strings.Contains(c.Line, `"count":0`) || !strings.Contains(c.Line, `"verdict":"deny"`)) {
+		if l.Service == ServiceFlows && (!strings.Contains(c.Line, `"count":0`) || !strings.Contains(c.Line, `"verdict":"`+l.Verdict+`"`) || !strings.Contains(c.Line, `"proto":"other"`)) {
 			t.Errorf("it counts: %s", c.Line)
 		}
 	}
