@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/egresswarden/egresswarden/schemas"
 )
@@ -85,6 +86,36 @@ func (l *Log) DeadLetters(ctx context.Context, q Query[DeadEntry]) iter.Seq2[Dea
 		},
 		timeNs: func(d DeadEntry) int64 { return d.Letter.Time.UnixNano() },
 	}, q)
+}
+
+// DeadLetter is the one with that ID; ErrNotFound: it is not there, or not any
+// more.
+func (l *Log) DeadLetter(ctx context.Context, id uint64) (DeadEntry, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestWait)
+	defer cancel()
+	m, err := l.deadMessage(ctx, id)
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrMsgNotFound) {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return DeadEntry{}, fmt.Errorf("read dead letter %d: %w", id, err)
+	}
+	d := DeadEntry{ID: id}
+	if err := json.Unmarshal(m.Data, &d.Letter); err != nil {
+		return DeadEntry{}, fmt.Errorf("decode dead letter %d: %w: %w", id, ErrMessage, err)
+	}
+	return d, nil
+}
+
+func (l *Log) deadMessage(ctx context.Context, id uint64) (*jetstream.RawStreamMsg, error) {
+	if id == 0 { // to the server any
+		return nil, jetstream.ErrMsgNotFound
+	}
+	stream, err := l.js.Stream(ctx, schemas.StreamDead)
+	if err != nil {
+		return nil, err
+	}
+	return stream.GetMsg(ctx, id)
 }
 
 // DeadCount is how many events were ever parked in EGW_DEAD, also those that are

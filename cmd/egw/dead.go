@@ -117,18 +117,29 @@ func deadShowCommand(a *app) *cobra.Command {
 			if err != nil {
 				return usageErrorf("id %q: want a number, as egw dead ls prints it", args[0])
 			}
-			all, err := a.dead(c.Context(), eventlog.Query[eventlog.DeadEntry]{
-				Last: 1, Match: func(d eventlog.DeadEntry) bool { return d.ID == id },
-			})
-			if len(all) == 0 {
-				return errors.Join(coded{fmt.Errorf("dead letter %d: not there", id), errNotFound}, err)
+			d, err := a.deadLetter(c.Context(), id)
+			if errors.Is(err, eventlog.ErrNotFound) {
+				return coded{fmt.Errorf("dead letter %d: not there", id), errNotFound}
+			}
+			if err != nil {
+				return err
 			}
 			if a.output == "json" {
-				return a.json(all[0])
+				return a.json(d)
 			}
-			return a.showDead(all[0])
+			return a.showDead(d)
 		},
 	}
+}
+
+func (a *app) deadLetter(ctx context.Context, id uint64) (deadView, error) {
+	l, err := a.connect(ctx)
+	if err != nil {
+		return deadView{}, err
+	}
+	defer l.Close()
+	d, err := l.DeadLetter(ctx, id)
+	return deadView{d.ID, d.Letter}, err
 }
 
 func (a *app) showDead(d deadView) error {
