@@ -135,6 +135,8 @@ func life(t *testing.T, l *loki.Server) {
 	s.Alive(5*time.Minute, scene.Host, "learning_workload", "db", "learning_seconds", "86400")
 	s.Event(4*time.Minute, scene.Host, "policy.applied", nil)
 	s.Event(4*time.Minute, scene.Host, "label.invalid", func(e *schemas.HostEvent) { e.Error = `"maybe" is no mode` })
+	s.Policy(3*time.Minute, "*", "collector@1", "control entry")
+	s.Event(3*time.Minute, scene.Host, "collector.control", nil)
 	s.Collector(time.Minute, "collector-1", "dead", "3", "late_denials", "2")
 	s.Push(l)
 }
@@ -172,6 +174,18 @@ func TestEveryQueryShowsSomething(t *testing.T) {
 			}
 		}
 	}
+	t.Run("no control entry", func(t *testing.T) {
+		for _, a := range d.Annotations.List {
+			if a.BuiltIn == 0 {
+				noControl(t, l, choose(t, a.Target.Expr, ".+", ".+"), true)
+			}
+		}
+		for _, p := range d.Panels {
+			for _, q := range p.Targets {
+				noControl(t, l, choose(t, q.Expr, ".+", ".+"), p.Type == "logs")
+			}
+		}
+	})
 	t.Run("nothing, of a host that is not there", func(t *testing.T) {
 		for _, p := range d.Panels {
 			for _, q := range p.Targets {
@@ -205,6 +219,29 @@ func shows(t *testing.T, l *loki.Server, q target, expr string, lines bool) {
 	t.Helper()
 	if found(t, l, q, expr, lines) == 0 {
 		t.Errorf("shows nothing: %s", expr)
+	}
+}
+
+// noControl fails when a query shows what a collector only tried.
+func noControl(t *testing.T, l *loki.Server, expr string, lines bool) {
+	t.Helper()
+	now := time.Now()
+	text := ""
+	if lines {
+		got, err := l.Lines(t.Context(), expr, now.Add(-6*time.Hour), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = fmt.Sprint(got)
+	} else {
+		got, err := l.Instant(t.Context(), expr, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = fmt.Sprint(got)
+	}
+	if strings.Contains(text, "collector@1") || strings.Contains(text, "collector.control") {
+		t.Errorf("%s shows a control entry: %s", expr, text)
 	}
 }
 
