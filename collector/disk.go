@@ -30,7 +30,7 @@ const (
 	calmLooks = 2
 	// absentLooks without a Loki are after which it is forgotten: it has ended, or
 	// the load balancer does not ask it any more.
-	absentLooks = 20
+	absentLooks = 10
 	// mostMetrics bounds what is read of Loki's metrics.
 	mostMetrics = 8 << 20
 )
