@@ -8,10 +8,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/enforcer/cut"
 	"github.com/egresswarden/egresswarden/policy"
@@ -25,19 +22,14 @@ import (
 //     log and the files are in force (startOver);
 //   - of a container whose cgroups the gate has just been told (covered).
 //
+// The looker does it, and soon again: see there.
+//
 // The kernel's own verdict says what is refused. An event of the log may ask to
 // keep what is established: that holds, over a restart too, until the next
 // change of the workload's policies or mode, or the end of a timed rule.
 
-const (
-	// cutters is how many containers are looked at at once.
-	cutters = 4
-	// lookAgain is how long after a look another one follows: a connect that
-	// was allowed just before the change may not have been a connection yet.
-	lookAgain = 200 * time.Millisecond
-	// appliedWait bounds how long somebody waits for what a revision did.
-	appliedWait = 5 * time.Second
-)
+// appliedWait bounds how long somebody waits for what a revision did.
+const appliedWait = 5 * time.Second
 
 // cutOf has the connections of workloads looked at.
 func (e *Enforcer) cutOf(workloads []string, revision uint64, keep func(workload string) bool) {
@@ -92,67 +84,11 @@ func (r *registry) blocked(which func(*Container) bool) (out []Container) {
 	return out
 }
 
-// runCutter looks until ctx ends.
-func (e *Enforcer) runCutter(ctx context.Context) error {
-	again, late := time.NewTimer(lookAgain), map[string]bool{}
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-again.C:
-			e.look(&cutJob{to: e.ledger.standing().revision, keep: late})
-			late = map[string]bool{}
-		case <-e.cutter.wake:
-			j := e.cutter.take()
-			if j == nil {
-				continue
-			}
-			e.look(j)
-			e.cutter.done(*j)
-			if len(late) == 0 {
-				again.Reset(lookAgain)
-			}
-			for id, keep := range j.keep {
-				if !keep { // to be kept is counted once
-					late[id] = false
-				}
-			}
-		}
-	}
-}
-
-// look does a job. What fails is told, and stops nothing else.
-func (e *Enforcer) look(j *cutJob) {
-	if len(j.keep) == 0 || !e.gate.Attached() {
-		return
-	}
-	var mu sync.Mutex
-	var first error
-	var g errgroup.Group
-	g.SetLimit(cutters)
-	for _, c := range e.registry.blocked(func(c *Container) bool { _, ok := j.keep[c.ID]; return ok }) {
-		keep := j.keep[c.ID]
-		g.Go(func() error {
-			n, err := e.connections(c, keep)
-			e.toldCut(c, j.to, n, keep)
-			mu.Lock()
-			defer mu.Unlock()
-			if keep {
-				j.kept += n
-			} else {
-				j.cut += n
-			}
-			if err != nil && first == nil {
-				first = fmt.Errorf("container %s: %w", c.Name, err)
-			}
-			return nil
-		})
-	}
-	_ = g.Wait() // no error is returned
-	if e.problems.set("connections", first) && first != nil {
-		e.report.add(warn("connections.standing", "connections that the policy refuses may go on, new ones are refused", first))
-	}
+// effect is the last event that changed what a workload lives under.
+func (r *registry) effect(workload string) policy.Effect {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.desired.effect(workload)
 }
 
 // connections cuts, or counts, what a container is refused.
@@ -171,21 +107,6 @@ func (e *Enforcer) connections(c Container, keep bool) (int, error) {
 			return d.Verdict == policy.VerdictDeny, err
 		},
 	})
-}
-
-// toldCut tells how many connections of a container were cut or kept.
-func (e *Enforcer) toldCut(c Container, revision uint64, n int, kept bool) {
-	if n == 0 {
-		return
-	}
-	h := hostEvent{
-		Kind: "connections.cut", Severity: "info", Message: "connections that the policy refuses now were cut", Revision: revision,
-		Workload: c.Workload, Policy: c.Workload, Container: c.Name, ContainerID: c.ID, Count: uint64(n),
-	}
-	if kept {
-		h.Kind, h.Message = "connections.kept", "connections that the policy refuses now were kept, as an operator asked"
-	}
-	e.report.add(h)
 }
 
 // AppliedRequest asks what a revision of the policy log did to a host.

@@ -2,6 +2,7 @@ package enforcer
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -15,9 +16,11 @@ type cutter struct {
 	// files: before, they may refuse what they are about to allow.
 	started bool
 	// live is the revision in force.
-	live       uint64
-	next, busy *cutJob
-	past       []cutJob
+	live uint64
+	next *cutJob
+	// busy are those that are looked at, or will be again.
+	busy []*cutJob
+	past []*cutJob
 	// news is closed, and another one made, when any of this changes.
 	news chan struct{}
 }
@@ -72,18 +75,21 @@ func (c *cutter) add(j cutJob) {
 func (c *cutter) take() *cutJob {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy, c.next = c.next, nil
-	return c.busy
+	j := c.next
+	if c.next = nil; j != nil {
+		c.busy = append(c.busy, j)
+	}
+	return j
 }
 
-// done notes what a job did.
-func (c *cutter) done(j cutJob) {
+// done notes that jobs did what they have to.
+func (c *cutter) done(jobs ...*cutJob) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.busy = nil
-	c.past = append(c.past, j)
+	c.busy = slices.DeleteFunc(c.busy, func(j *cutJob) bool { return slices.Contains(jobs, j) })
+	c.past = append(c.past, jobs...)
 	if n := len(c.past); n > keepPast {
-		c.past = c.past[n-keepPast:]
+		c.past = slices.Clone(c.past[n-keepPast:])
 	}
 	c.tell()
 }
@@ -120,7 +126,8 @@ func (c *cutter) of(revision uint64) (cut, kept int, ok bool, news <-chan struct
 	if c.news == nil {
 		c.news = make(chan struct{})
 	}
-	if !c.started || c.live < revision || c.next.has(revision) || c.busy.has(revision) {
+	if !c.started || c.live < revision || c.next.has(revision) ||
+		slices.ContainsFunc(c.busy, func(j *cutJob) bool { return j.has(revision) }) {
 		return 0, 0, false, c.news
 	}
 	for _, j := range c.past {

@@ -55,7 +55,7 @@ func TestWhatARevisionDidIsKnownWhenItIsDone(t *testing.T) {
 		wait <- err
 	}()
 	j.cut, j.kept = 2, 1
-	c.done(*j)
+	c.done(j)
 	if err := <-wait; err != nil {
 		t.Error(err)
 	}
@@ -145,7 +145,7 @@ func TestWhoAsksWhatARevisionDidIsAnswered(t *testing.T) {
 	st := newStation(t)
 	st.cutter.begin()
 	st.cutter.reach(4)
-	st.cutter.done(cutJob{from: 3, to: 4, cut: 5, kept: 1})
+	st.cutter.done(&cutJob{from: 3, to: 4, cut: 5, kept: 1})
 	data, err := st.answerApplied(t.Context(), []byte(`{"revision":4}`))
 	if err != nil {
 		t.Fatal(err)

@@ -107,15 +107,17 @@ type policySet struct {
 	Effect map[string]policy.Effect
 }
 
-// keeps tells whether the last change of what a workload lives under left
-// established connections alone.
-func (s policySet) keeps(workload string) bool {
+// effect is the last event that changed what a workload lives under.
+func (s policySet) effect(workload string) policy.Effect {
 	own, all := s.Effect[workload], s.Effect[policy.Everyone]
 	if all.Revision > own.Revision {
-		return all.Keep
+		return all
 	}
-	return own.Keep
+	return own
 }
+
+// keeps tells whether that left established connections alone.
+func (s policySet) keeps(workload string) bool { return s.effect(workload).Keep }
 
 func newRegistry(k kernel, o registryOptions) *registry {
 	if o.Now == nil {
