@@ -24,6 +24,7 @@ type fakeKernel struct {
 	policies   map[uint32]*policy.Table
 	counters   map[uint32]bpf.Counters
 	overflow   map[uint32]bpf.Counters
+	names      map[uint32]bpf.Names
 	full       bool
 }
 
@@ -31,7 +32,7 @@ func newFakeKernel() *fakeKernel {
 	return &fakeKernel{
 		containers: map[string]uint32{}, cgroups: map[uint64]uint32{},
 		states: map[uint32]bpf.State{}, policies: map[uint32]*policy.Table{},
-		counters: map[uint32]bpf.Counters{}, overflow: map[uint32]bpf.Counters{},
+		counters: map[uint32]bpf.Counters{}, overflow: map[uint32]bpf.Counters{}, names: map[uint32]bpf.Names{},
 	}
 }
 
@@ -102,6 +103,14 @@ func (k *fakeKernel) FreePolicy(slot uint32) error {
 	defer k.mu.Unlock()
 	delete(k.policies, slot)
 	return nil
+}
+
+func (k *fakeKernel) Names(index uint32) (bpf.Names, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := k.names[index]
+	k.names[index] = bpf.Names{Questions: n.Questions, Octets: n.Octets}
+	return n, nil
 }
 
 func (k *fakeKernel) Counters(index uint32) (bpf.Counters, error) {

@@ -1,7 +1,6 @@
 package enforcer
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"time"
@@ -65,20 +64,35 @@ func (e *Enforcer) readMetrics(tell tellFunc) {
 	})
 }
 
+// counted is what of the gate may fail to be read.
+type counted interface {
+	Totals() (decided, overflow bpf.Counters, err error)
+	Births() (known, unknown uint64, err error)
+}
+
 func (e *Enforcer) readGate(tell tellFunc) {
-	decided, overflow, err := e.gate.Totals()
-	known, unknown, birthErr := e.gate.Births()
-	if err = errors.Join(err, birthErr); err != nil {
-		e.log.Warn("counters not read", "err", err)
-		return
-	}
-	tellVerdicts(tell, "decisions_total", decided)
-	tellVerdicts(tell, "overflow_decisions_total", overflow)
-	tell("births_total", float64(known), "true")
-	tell("births_total", float64(unknown), "false")
+	e.readCounters(e.gate, tell)
 	tell("enforcing", number(e.gate.Attached()))
 	tell("ring_pending_bytes", float64(e.gate.Ring().Pending()))
 	tell("ring_size_bytes", float64(e.gate.Ring().Size()))
+}
+
+// readCounters leaves out what cannot be read, which is a problem: a counter
+// that falls to 0 would read as decisions made anew.
+func (e *Enforcer) readCounters(g counted, tell tellFunc) {
+	decided, overflow, err := g.Totals()
+	if err == nil {
+		tellVerdicts(tell, "decisions_total", decided)
+		tellVerdicts(tell, "overflow_decisions_total", overflow)
+	}
+	known, unknown, birthErr := g.Births()
+	if birthErr == nil {
+		tell("births_total", float64(known), "true")
+		tell("births_total", float64(unknown), "false")
+	}
+	if err = errors.Join(err, birthErr); e.problems.set("counters", err) && err != nil {
+		e.log.Warn("counters not read", "err", err)
+	}
 }
 
 func tellVerdicts(tell tellFunc, name string, c bpf.Counters) {
@@ -95,9 +109,7 @@ func (e *Enforcer) readEventLog(tell tellFunc) {
 	if log == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), roomWait)
-	defer cancel()
-	room, err := log.Room(ctx)
+	room, err := log.Room(roomWait)
 	if err != nil {
 		return // eventlog_connected tells, or the next scrape
 	}
@@ -136,7 +148,7 @@ func (e *Enforcer) readPolicy(tell tellFunc) {
 
 // problemKinds are the words that keys of problems begin with; what is not
 // among them is "other".
-var problemKinds = []string{"allow-list", "docker", "event log", "gate", "policy log", "snapshot"}
+var problemKinds = []string{"allow-list", "connections", "counters", "dns", "docker", "event log", "gate", "policy log", "snapshot"}
 
 // kinds counts the problems by kind; those that there are none of are there
 // with 0.

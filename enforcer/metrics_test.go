@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/internal/telemetry"
 	"github.com/egresswarden/egresswarden/internal/testutil/cgroup"
 )
@@ -92,8 +93,41 @@ func TestProblemsAreCountedByKind(t *testing.T) {
 	for _, key := range []string{"docker", "event log", "allow-list /a b.rules", "allow-list /c.rules", "something new"} {
 		p.set(key, errors.New("x"))
 	}
-	want := map[string]int{"docker": 1, "event_log": 1, "allow_list": 2, "other": 1, "gate": 0, "policy_log": 0, "snapshot": 0}
+	want := map[string]int{"connections": 0, "counters": 0, "dns": 0, "docker": 1, "event_log": 1, "allow_list": 2, "other": 1, "gate": 0, "policy_log": 0, "snapshot": 0}
 	if diff := cmp.Diff(want, p.kinds()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// broken are counters of which some cannot be read.
+type broken struct{ totals, births error }
+
+// Totals fails, or is made up.
+func (b broken) Totals() (decided, overflow bpf.Counters, err error) {
+	return bpf.Counters{Deny: 3}, bpf.Counters{}, b.totals
+}
+
+// Births fails, or is made up.
+func (b broken) Births() (known, unknown uint64, err error) { return 5, 0, b.births }
+
+func TestCountersThatCannotBeReadAreAProblemAndNotZero(t *testing.T) {
+	e := newBare(t, "web-1", newFakeKernel())
+	told := func(b broken) map[string]float64 {
+		all := map[string]float64{}
+		e.readCounters(b, func(name string, value float64, labels ...string) { all[name+strings.Join(labels, "")] = value })
+		return all
+	}
+	bad := errors.New("no such map")
+	if got := told(broken{totals: bad}); len(got) != 2 || got["births_totaltrue"] != 5 {
+		t.Errorf("without totals it tells %v", got)
+	}
+	if err := e.problems.get("counters"); err == nil || e.problemsReady() == nil || e.problems.kinds()["counters"] != 1 {
+		t.Errorf("the problem is %v", err)
+	}
+	if got := told(broken{births: bad}); len(got) != 6 || got["decisions_totaldeny"] != 3 {
+		t.Errorf("without births it tells %v", got)
+	}
+	if got := told(broken{}); len(got) != 8 || e.problems.get("counters") != nil {
+		t.Errorf("it tells %v, the problem is %v", got, e.problems.get("counters"))
 	}
 }

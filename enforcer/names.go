@@ -32,8 +32,9 @@ func (d DNS) validate() error {
 
 // asked is what one container asked in a time.
 type asked struct {
-	questions, octets float64 // a second
-	longest           uint64
+	questions, octets float64 // a second, where rates are known
+	rates             bool
+	since, longest    uint64
 }
 
 func (d DNS) unusual(a asked) bool {
@@ -53,7 +54,8 @@ type names struct {
 }
 
 // look returns an event for each container beyond a bound. The first look at a
-// container tells nothing.
+// container knows no rates, but the longest name: what it asked before is taken
+// away with it.
 func (n *names) look(all []Container, now time.Time) (events []hostEvent, err error) {
 	passed := now.Sub(n.at).Seconds()
 	seen := make(map[string]bpf.Names, len(all))
@@ -64,32 +66,32 @@ func (n *names) look(all []Container, now time.Time) (events []hostEvent, err er
 			continue
 		}
 		seen[c.ID] = total
-		last, known := n.last[c.ID]
-		if !known || passed <= 0 {
-			continue
-		}
-		a := asked{
-			questions: float64(total.Questions-last.Questions) / passed,
-			octets:    float64(total.Octets-last.Octets) / passed, longest: total.Longest,
+		a := asked{longest: total.Longest}
+		if last, known := n.last[c.ID]; known && passed > 0 {
+			a.since = total.Questions - last.Questions
+			a.questions = float64(a.since) / passed
+			a.octets = float64(total.Octets-last.Octets) / passed
+			a.rates = true
 		}
 		if n.bounds.unusual(a) {
-			events = append(events, a.event(c, total.Questions-last.Questions))
+			events = append(events, a.event(c))
 		}
 	}
 	n.last, n.at = seen, now
 	return events, err
 }
 
-func (a asked) event(c Container, questions uint64) hostEvent {
-	rate := func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }
-	return hostEvent{
+func (a asked) event(c Container) hostEvent {
+	h := hostEvent{
 		Kind: "dns.unusual", Severity: "warn", Message: "a container asks docker's resolver more than is usual: data may leave in names",
-		Workload: c.Workload, Container: c.Name, ContainerID: c.ID, Count: questions,
-		Detail: map[string]string{
-			"questions_per_second": rate(a.questions), "octets_per_second": rate(a.octets),
-			"longest_name": strconv.FormatUint(a.longest, 10),
-		},
+		Workload: c.Workload, Container: c.Name, ContainerID: c.ID, Count: a.since,
+		Detail: map[string]string{"longest_name": strconv.FormatUint(a.longest, 10)},
 	}
+	if a.rates {
+		h.Detail["questions_per_second"] = strconv.FormatFloat(a.questions, 'f', 1, 64)
+		h.Detail["octets_per_second"] = strconv.FormatFloat(a.octets, 'f', 1, 64)
+	}
+	return h
 }
 
 // watchNames looks at the questions until ctx ends.

@@ -27,8 +27,13 @@ func TestUnusualNamesAreTold(t *testing.T) {
 		}
 		return events
 	}
-	if events := look(0, 0, 255); len(events) != 0 {
-		t.Errorf("what was before the first look is told: %+v", events)
+	if events := look(1e6, 1e9, 100); len(events) != 0 {
+		t.Errorf("what was before the first look is told as rates: %+v", events)
+	}
+	delete(n.last, "a")
+	events := look(1e6, 1e9, 101)
+	if len(events) != 1 || events[0].Detail["longest_name"] != "101" || events[0].Detail["octets_per_second"] != "" || events[0].Count != 0 {
+		t.Errorf("the long name before the first look is told as %+v", events)
 	}
 	for _, c := range []struct {
 		what                       string
@@ -46,7 +51,7 @@ func TestUnusualNamesAreTold(t *testing.T) {
 			t.Errorf("%s: %+v", c.what, events)
 		}
 	}
-	events := look(1200, 6000, 77)
+	events = look(1200, 6000, 77)
 	if len(events) != 1 {
 		t.Fatalf("%+v", events)
 	}
@@ -67,4 +72,19 @@ func TestUnusualNamesAreTold(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestALongNameIsNoLaterContainers(t *testing.T) {
+	k := newFakeKernel()
+	r, _ := newTestRegistry(t, k)
+	put(t, r, labelled("first", "block"))
+	index := r.List()[0].Index
+	// What it asks between the last look and its end waits for the next one.
+	k.names[index] = bpf.Names{Questions: 4, Longest: 201}
+	delete(r.containers, "first")
+	delete(r.byIndex, index)
+	put(t, r, labelled("second", "block"))
+	if got := k.names[index]; r.List()[0].Index != index || got.Longest != 0 {
+		t.Errorf("the new container has index %d and names %+v", r.List()[0].Index, got)
+	}
 }

@@ -44,11 +44,11 @@ func (e *Enforcer) runPump(ctx context.Context, log *eventlog.Log) error {
 	if err := e.resume(ctx, w, ring); err != nil {
 		return err
 	}
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return e.readRing(ctx, w, ring) })
-	g.Go(func() error { return e.commitRing(ctx, w, ring) })
+	g, live := errgroup.WithContext(ctx)
+	g.Go(func() error { return e.readRing(live, w, ring) })
+	g.Go(func() error { return e.commitRing(live, w, ring) })
 	err := g.Wait()
-	e.flushPump(w, ring)
+	e.flushPump(context.WithoutCancel(ctx), w, ring)
 	return err
 }
 
@@ -111,8 +111,8 @@ func (e *Enforcer) commit(w *eventlog.FlowWriter, ring *bpf.Ring) error {
 
 // flushPump gives what is on its way a moment to be acknowledged; the rest
 // waits in the ring for the next start.
-func (e *Enforcer) flushPump(w *eventlog.FlowWriter, ring *bpf.Ring) {
-	ctx, cancel := context.WithTimeout(context.Background(), flushWait)
+func (e *Enforcer) flushPump(ctx context.Context, w *eventlog.FlowWriter, ring *bpf.Ring) {
+	ctx, cancel := context.WithTimeout(ctx, flushWait)
 	defer cancel()
 	if err := errors.Join(w.Flush(ctx), e.commit(w, ring)); err != nil {
 		e.log.Warn("events wait in the ring for the next start", "err", err)

@@ -27,6 +27,7 @@ type kernel interface {
 	FreePolicy(slot uint32) error
 	Counters(index uint32) (bpf.Counters, error)
 	Overflow(index uint32) (bpf.Counters, error)
+	Names(index uint32) (bpf.Names, error)
 }
 
 // Container is one container as the gate knows it.
@@ -213,6 +214,10 @@ func (r *registry) container(d description) (*Container, error) {
 	}
 	index, err := r.freeIndex()
 	if err != nil {
+		return nil, fmt.Errorf("container %s (%s): %w", d.Name, short(d.ID), err)
+	}
+	// The longest name that a former container asked for is not this one's.
+	if _, err := r.kernel.Names(index); err != nil {
 		return nil, fmt.Errorf("container %s (%s): %w", d.Name, short(d.ID), err)
 	}
 	c := &Container{ID: d.ID, Index: index, Base: r.base(index)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/egresswarden/egresswarden/schemas"
 )
@@ -24,8 +25,10 @@ type Room struct {
 	Bytes, MaxBytes int64
 }
 
-// Room asks the server once.
-func (l *Log) Room(ctx context.Context) (Room, error) {
+// Room asks the server once, and waits so long for the answer.
+func (l *Log) Room(wait time.Duration) (Room, error) {
+	ctx, cancel := context.WithTimeout(l.ctx, wait)
+	defer cancel()
 	if err := l.Connected(); err != nil {
 		return Room{}, fmt.Errorf("room of %s: %w", schemas.StreamFlows, err)
 	}

@@ -14,14 +14,14 @@ func TestTheRoomOfTheFlowStream(t *testing.T) {
 	if err := l.Connected(); err != nil {
 		t.Error(err)
 	}
-	if r, err := l.Room(testContext(t)); err != nil || r != (Room{MaxBytes: 1 << 20}) {
+	if r, err := l.Room(testutil.Long); err != nil || r != (Room{MaxBytes: 1 << 20}) {
 		t.Errorf("empty: %+v, %v", r, err)
 	}
 	w := l.FlowWriter(testHost, testBoot)
 	write(t, w, 0, 99, 100)
 	flush(t, w)
 	w.Close()
-	r, err := l.Room(testContext(t))
+	r, err := l.Room(testutil.Long)
 	if err != nil || r.Messages == 0 || r.Bytes == 0 || r.Bytes >= r.MaxBytes {
 		t.Errorf("with flows: %+v, %v", r, err)
 	}
@@ -38,7 +38,7 @@ func TestALostConnectionIsTold(t *testing.T) {
 		}
 		return nil
 	})
-	if _, err := l.Room(testContext(t)); err == nil || !strings.Contains(err.Error(), "not connected") {
+	if _, err := l.Room(testutil.Long); err == nil || !strings.Contains(err.Error(), "not connected") {
 		t.Errorf("the room without a server: %v", err)
 	}
 }
