@@ -81,19 +81,16 @@ bench: ## Measure, and write docs/BENCHMARKS.md, as root
 up: build ## Install what is missing and run all of one host, as root
 	scripts/up.sh $(ARGS)
 
-.PHONY: deps
+.PHONY: deps deps-test deps-dev deps-vm
 deps: ## Install what the build needs (Debian)
 	scripts/deps.sh build
 
-.PHONY: deps-test
 deps-test: ## Install what the tests need besides (Debian)
 	scripts/deps.sh test
 
-.PHONY: deps-dev
 deps-dev: ## Install what generate and fmt need (Debian)
 	scripts/deps.sh dev
 
-.PHONY: deps-vm
 deps-vm: ## Install what vmtest needs (Debian)
 	scripts/deps.sh vm
 
