@@ -14,7 +14,6 @@ const (
 	aliveEvery = 30 * time.Second
 	// lookEvery is how often the metrics of the backlog are brought up to date.
 	lookEvery = 5 * time.Second
-	kindAlive = "collector.alive"
 )
 
 // watch looks at the backlog, and tells of it in an event of its own, at the
@@ -77,7 +76,7 @@ func (c *collector) tell(ctx context.Context, b backlog) error {
 	late := c.metrics.newLate.Swap(0)
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	e := &schemas.HostEvent{
-		TimeNs: time.Now().UnixNano(), Host: c.Name, Kind: kindAlive, Severity: "info", Message: "the collector is at work",
+		TimeNs: time.Now().UnixNano(), Host: c.Name, Kind: schemas.KindCollectorAlive, Severity: "info", Message: "the collector is at work",
 		Detail: map[string]string{
 			"pending": number(b.pending), "lag_seconds": strconv.FormatFloat(b.lag.Seconds(), 'f', 1, 64),
 			"delivered": number(c.metrics.sumDelivered.Load()), "retries": number(c.metrics.sumRetries.Load()),

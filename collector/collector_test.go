@@ -235,7 +235,7 @@ func TestTheCollectorTellsOfItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if e.GetKind() != kindAlive {
+		if e.GetKind() != schemas.KindCollectorAlive {
 			t.Fatalf("unexpected event %v", e)
 		}
 		for _, key := range []string{"pending", "lag_seconds", "delivered", "dead", "late_denials", "retries"} {

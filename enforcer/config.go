@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"time"
@@ -129,6 +130,9 @@ func (c Config) Validate() error {
 	}
 	if c.SettleSeconds < 0 {
 		errs = append(errs, errors.New("settle_seconds: must not be negative"))
+	}
+	if n := c.RingBytes; n != 0 && (bits.OnesCount32(n) != 1 || n < uint32(os.Getpagesize())) {
+		errs = append(errs, fmt.Errorf("ring_bytes: %d: want a power of two, at least a page, or 0 for the default", n))
 	}
 	return errors.Join(append(errs, c.NATS.Validate(), c.DNS.validate())...)
 }

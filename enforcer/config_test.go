@@ -3,6 +3,7 @@ package enforcer
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -20,6 +21,7 @@ func TestWrongConfigurationNamesTheKey(t *testing.T) {
 		"unknown_container: maybe":                                 "unknown_container",
 		"data: ''":                                                 "data",
 		"nats: {socket: ''}":                                       "nats",
+		"ring_bytes: 100000":                                       "ring_bytes",
 		"settle_seconds: -1":                                       "settle_seconds",
 		"listen_metrics: ':9741'":                                  "listen_metrics",
 		"nats: {url: 'foo://'}":                                    "nats.url",
@@ -55,5 +57,26 @@ func TestCheckReadsTheFilesAndMakesNone(t *testing.T) {
 	cfg.NATS.Listen, cfg.NATS.URL = "", "nats://x"
 	if err := cfg.Check(); err == nil || !strings.Contains(err.Error(), "nats.token_file") {
 		t.Errorf("a token that is missing for another server: %v", err)
+	}
+}
+
+func TestEachKeyAndProblemIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, part, _ := strings.Cut(string(text), "\n## Configuration of egw-enforcer\n")
+	part, _, _ = strings.Cut(part, "\n## ")
+	config := reflect.TypeFor[Config]()
+	for i := range config.NumField() {
+		if key := config.Field(i).Tag.Get("yaml"); key != "nats" && !strings.Contains(part, "\n| `"+key+"` |") {
+			t.Errorf("the key %s is not in the table", key)
+		}
+	}
+	_, part, _ = strings.Cut(string(text), "\n### Problems\n")
+	for _, kind := range problemKinds {
+		if !strings.Contains(part, "\n| `"+word(kind)+"` |") {
+			t.Errorf("the problem %s is not in the table", word(kind))
+		}
 	}
 }

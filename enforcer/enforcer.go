@@ -21,6 +21,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // Enforcer is one host's.
@@ -122,7 +123,7 @@ func (e *Enforcer) restore() error {
 	}
 	snap, err := loadSnapshot(e.cfg.snapshotPath())
 	if err != nil {
-		e.report.add(warn("snapshot.unreadable", "snapshot cannot be read, containers are unknown until docker tells", err))
+		e.report.add(warn(schemas.KindSnapshotUnreadable, "snapshot cannot be read, containers are unknown until docker tells", err))
 		return nil
 	}
 	e.ledger.stand(snap.Fold, snap.Mark)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/eventlog"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // withEventLog connects and runs all that needs the event log. Containers are
@@ -65,7 +66,7 @@ func (e *Enforcer) untilItWorks(ctx context.Context, try func() error) error {
 			return errors.Join(ctx.Err(), err)
 		}
 		if e.problems.set("event log", err) && err != nil {
-			e.report.add(hostEvent{Kind: "eventlog.away", Severity: "error", Err: err.Error(),
+			e.report.add(hostEvent{Kind: schemas.KindEventLogAway, Severity: "error", Err: err.Error(),
 				Message: "the event log is not there: the last good policy is enforced, decisions are counted in the kernel"})
 		}
 		if err == nil {
@@ -92,7 +93,7 @@ func (e *Enforcer) watchServer(ctx context.Context, server *eventlog.Server) err
 			e.problems.set(problemStore, server.Trouble())
 		case err := <-server.Failed():
 			e.problems.set(problemStore, err)
-			e.report.add(hostEvent{Kind: "eventlog.failed", Severity: "error", Err: err.Error(),
+			e.report.add(hostEvent{Kind: schemas.KindEventLogFailed, Severity: "error", Err: err.Error(),
 				Message: "the host's own event log could not work and is started anew, decisions wait in the kernel"})
 		}
 	}

@@ -74,7 +74,7 @@ func (e *Enforcer) follow(ctx context.Context, log *eventlog.Log) error {
 	for wait := reconnectMin; ctx.Err() == nil; wait = min(2*wait, reconnectMax) {
 		err := e.followOnce(ctx, log, func() { wait = reconnectMin })
 		if ctx.Err() == nil && e.problems.set("policy log", err) && err != nil && !errors.Is(err, errLost) {
-			e.report.add(warn("policylog.unreadable", "the policy log cannot be followed, the last good policy stays", err))
+			e.report.add(warn(schemas.KindPolicyLogUnreadable, "the policy log cannot be followed, the last good policy stays", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -199,7 +199,7 @@ func (e *Enforcer) skip(revision uint64, err error) {
 		return
 	}
 	e.skipped.Store(revision)
-	e.report.add(hostEvent{Kind: "policy.unreadable", Severity: "error", Message: "an event of the policy log cannot be read and has no effect", Revision: revision, Err: err.Error()})
+	e.report.add(hostEvent{Kind: schemas.KindPolicyUnreadable, Severity: "error", Message: "an event of the policy log cannot be read and has no effect", Revision: revision, Err: err.Error()})
 }
 
 var errLost = errors.New("the policy log is not the one that is enforced here: the last good revision stays in force; restore the log; or stop the enforcer, remove snapshot.json from its data folder, and start it, to accept the new one")
@@ -211,13 +211,13 @@ func (e *Enforcer) checkLost(f folding) error {
 	lost := f.state.Revision() < at.revision || at.mark != "" && f.stood != at.mark
 	if !lost {
 		if e.ledger.lost.Swap(false) {
-			e.report.add(hostEvent{Kind: "policylog.back", Severity: "info", Message: "the policy log is back", Revision: f.state.Revision()})
+			e.report.add(hostEvent{Kind: schemas.KindPolicyLogBack, Severity: "info", Message: "the policy log is back", Revision: f.state.Revision()})
 		}
 		return nil
 	}
 	if !e.ledger.lost.Swap(true) {
 		e.report.add(hostEvent{
-			Kind: "policylog.lost", Severity: "error", Revision: at.revision, Message: "the policy log is lost", Err: errLost.Error(),
+			Kind: schemas.KindPolicyLogLost, Severity: "error", Revision: at.revision, Message: "the policy log is lost", Err: errLost.Error(),
 			Detail: map[string]string{"log_revision": strconv.FormatUint(f.state.Revision(), 10)},
 		})
 	}
@@ -238,7 +238,7 @@ func (e *Enforcer) take(set *policySet, entry eventlog.PolicyEntry) {
 	}
 	if out.Refused != "" {
 		e.report.add(hostEvent{
-			Kind: "policy.refused", Severity: "warn", Message: "an event of the policy log has no effect", Policy: entry.Event.GetPolicy(),
+			Kind: schemas.KindPolicyRefused, Severity: "warn", Message: "an event of the policy log has no effect", Policy: entry.Event.GetPolicy(),
 			Revision: entry.Revision, Err: out.Refused,
 		})
 	}
@@ -285,7 +285,7 @@ func (e *Enforcer) applied(changed []string, by string, err error) {
 		return
 	}
 	e.report.add(hostEvent{
-		Kind: "policy.applied", Severity: "info", Message: "policies are in force", Revision: e.ledger.standing().revision,
+		Kind: schemas.KindPolicyApplied, Severity: "info", Message: "policies are in force", Revision: e.ledger.standing().revision,
 		Detail: map[string]string{"workloads": listed(changed), "by": by},
 	})
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // aliveEvery leaves room for other events in a host's history.
@@ -15,7 +16,7 @@ const aliveEvery = 5 * time.Minute
 
 // heartbeat tells that this host is enforcing, and how it stands.
 func (e *Enforcer) heartbeat(ctx context.Context, log *eventlog.Log) error {
-	e.report.add(hostEvent{Kind: "enforcer.started", Severity: "info", Message: "enforcer started", Detail: map[string]string{"boot": e.boot}})
+	e.report.add(hostEvent{Kind: schemas.KindEnforcerStarted, Severity: "info", Message: "enforcer started", Detail: map[string]string{"boot": e.boot}})
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
 	for {
@@ -57,7 +58,7 @@ func (e *Enforcer) alive(logRevision uint64, now time.Time) hostEvent {
 		detail["learning_seconds"] = strconv.FormatInt(int64(c.learning/time.Second), 10)
 	}
 	return hostEvent{
-		Kind: "enforcer.alive", Severity: "info", Message: "enforcer is alive", Revision: revision, Detail: detail,
+		Kind: schemas.KindEnforcerAlive, Severity: "info", Message: "enforcer is alive", Revision: revision, Detail: detail,
 	}
 }
 

@@ -98,7 +98,7 @@ func (im *importer) lookAt(ctx context.Context, now time.Time) {
 // tell reports an error of a file when it is new.
 func (im *importer) tell(name, path string, err error) {
 	if im.problems.set("allow-list "+path, err) && err != nil {
-		im.report.add(hostEvent{Kind: "policy.invalid", Severity: "error", Policy: name, Workload: name, Err: err.Error(), Message: "an allow-list is not imported, the last good one stays"})
+		im.report.add(hostEvent{Kind: schemas.KindPolicyInvalid, Severity: "error", Policy: name, Workload: name, Err: err.Error(), Message: "an allow-list is not imported, the last good one stays"})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 const (
@@ -204,7 +205,7 @@ func (l *looker) note(c Container, revision uint64, err error) {
 	l.failed[c.ID] = max(l.failed[c.ID], revision)
 	err = fmt.Errorf("container %s: %w", c.Name, err)
 	if l.problems.set(connectionsKey(c.ID), err) {
-		h := warn("connections.standing", "connections that the policy refuses may go on, new ones are refused", err)
+		h := warn(schemas.KindConnectionsStanding, "connections that the policy refuses may go on, new ones are refused", err)
 		h.Workload, h.Policy, h.Container, h.ContainerID = c.Workload, c.Workload, c.Name, c.ID
 		l.report(h)
 	}
@@ -216,11 +217,11 @@ func (l *looker) told(c Container, revision uint64, n int, kept bool) {
 		return
 	}
 	h := hostEvent{
-		Kind: "connections.cut", Severity: "info", Message: "connections that the policy refuses now were cut", Revision: revision,
+		Kind: schemas.KindConnectionsCut, Severity: "info", Message: "connections that the policy refuses now were cut", Revision: revision,
 		Workload: c.Workload, Policy: c.Workload, Container: c.Name, ContainerID: c.ID, Count: uint64(n),
 	}
 	if kept {
-		h.Kind, h.Message = "connections.kept", "connections that the policy refuses now were kept, as an operator asked"
+		h.Kind, h.Message = schemas.KindConnectionsKept, "connections that the policy refuses now were kept, as an operator asked"
 	}
 	l.report(h)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/egresswarden/egresswarden/bpf"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // namesEvery is how often the questions are looked at, and so how often a
@@ -83,7 +84,7 @@ func (n *names) look(all []Container, now time.Time) (events []hostEvent, err er
 
 func (a asked) event(c Container) hostEvent {
 	h := hostEvent{
-		Kind: "dns.unusual", Severity: "warn", Message: "a container asks docker's resolver more than is usual: data may leave in names",
+		Kind: schemas.KindDNSUnusual, Severity: "warn", Message: "a container asks docker's resolver more than is usual: data may leave in names",
 		Workload: c.Workload, Container: c.Name, ContainerID: c.ID, Count: a.since,
 		Detail: map[string]string{"longest_name": strconv.FormatUint(a.longest, 10)},
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // problems are what keeps this host from being as it should, each under a key
@@ -84,7 +86,7 @@ func (e *Enforcer) watchGate(ctx context.Context) error {
 		if e.gate.Attached() {
 			e.problems.set("gate", nil)
 		} else if e.problems.set("gate", errDetached) {
-			e.report.add(hostEvent{Kind: "gate.detached", Severity: "error", Message: "somebody took the gate off", Err: errDetached.Error()})
+			e.report.add(hostEvent{Kind: schemas.KindGateDetached, Severity: "error", Message: "somebody took the gate off", Err: errDetached.Error()})
 		}
 	}
 }

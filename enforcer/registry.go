@@ -11,6 +11,7 @@ import (
 
 	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // kernel is what the registry asks of the gate.
@@ -266,7 +267,7 @@ func (r *registry) noteProblem(c *Container, problem error) {
 	}
 	if text != "" && text != c.Problem {
 		r.Report(hostEvent{
-			Kind: "label.invalid", Severity: "error", Err: text, Container: c.Name, ContainerID: c.ID, Workload: c.Workload,
+			Kind: schemas.KindLabelInvalid, Severity: "error", Err: text, Container: c.Name, ContainerID: c.ID, Workload: c.Workload,
 			Message: "labels are not understood, the container is blocked",
 		})
 	}
@@ -300,7 +301,7 @@ func (r *registry) apply(c *Container) error {
 func (r *registry) refused(workload string, err error) error {
 	err = fmt.Errorf("policy %s: %w", workload, err)
 	r.Report(hostEvent{
-		Kind: "policy.invalid", Severity: "error", Err: err.Error(), Workload: workload, Policy: workload,
+		Kind: schemas.KindPolicyInvalid, Severity: "error", Err: err.Error(), Workload: workload, Policy: workload,
 		Message: "policy cannot be enforced, the last good one stays",
 	})
 	return err

@@ -91,7 +91,7 @@ func (r *reporter) tellDropped(ctx context.Context, log *eventlog.Log) error {
 		return nil
 	}
 	const message = "host events were lost while the event log was away"
-	h := hostEvent{Kind: "hostevents.dropped", Severity: "error", Message: message, Count: n}
+	h := hostEvent{Kind: schemas.KindHostEventsDropped, Severity: "error", Message: message, Count: n}
 	r.log.Error(message, "event", h.Kind, "count", n)
 	if err := r.publish(ctx, log, h.message(r.host)); err != nil {
 		r.dropped.Add(n)

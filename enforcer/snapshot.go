@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/egresswarden/egresswarden/policy"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 // snapshotDelay gathers the changes of a burst into one write.
@@ -157,7 +158,7 @@ func (e *Enforcer) keepSnapshot(ctx context.Context) error {
 		}
 		err := e.saveSnapshot()
 		if e.problems.set("snapshot", err) && err != nil {
-			e.report.add(warn("snapshot.failed", "the last good state is not saved, after a power loss an older one is enforced", err))
+			e.report.add(warn(schemas.KindSnapshotFailed, "the last good state is not saved, after a power loss an older one is enforced", err))
 		}
 	}
 }

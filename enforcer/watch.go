@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/egresswarden/egresswarden/bpf"
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 const (
@@ -45,7 +46,7 @@ func (w *watcher) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := w.follow(ctx, func() {
 			if lost {
-				w.report(hostEvent{Kind: "docker.back", Severity: "info", Message: "docker answers again, its containers are compared"})
+				w.report(hostEvent{Kind: schemas.KindDockerBack, Severity: "info", Message: "docker answers again, its containers are compared"})
 			}
 			wait, lost = reconnectMin, false
 			w.stands(nil)
@@ -56,7 +57,7 @@ func (w *watcher) run(ctx context.Context) error {
 		w.connected.Store(false)
 		w.stands(err)
 		if !lost {
-			w.report(warn("docker.lost", "docker's events are away, running containers stay judged", err))
+			w.report(warn(schemas.KindDockerLost, "docker's events are away, running containers stay judged", err))
 		}
 		lost = true
 		select {
@@ -214,7 +215,7 @@ func (w *watcher) verify(log *slog.Logger, d description) {
 	}
 	log.Error("container is not covered", "err", err)
 	w.report(hostEvent{
-		Kind: "container.uncovered", Severity: "error", Container: d.Name, ContainerID: d.ID, Err: err.Error(),
+		Kind: schemas.KindContainerUncovered, Severity: "error", Container: d.Name, ContainerID: d.ID, Err: err.Error(),
 		Message: "the gate cannot tell this container's processes",
 	})
 }

@@ -14,10 +14,6 @@ import (
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
-// KindOutboxFull is the host event that tells of flows which were thrown away
-// because EGW_FLOWS was full.
-const KindOutboxFull = "outbox.full"
-
 const (
 	detailSequences = "sequences"
 	roomShare       = 64 // a 64th of the stream is freed at a time
@@ -73,7 +69,7 @@ func (s *sender) makeRoom(ctx context.Context, need int, cause error) error {
 func lossEvent(host string, v victims) *schemas.HostEvent {
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	return &schemas.HostEvent{
-		TimeNs: time.Now().UnixNano(), Host: host, Kind: KindOutboxFull, Severity: "error",
+		TimeNs: time.Now().UnixNano(), Host: host, Kind: schemas.KindOutboxFull, Severity: "error",
 		Message: "the event log is full: recorded flows were thrown away", Count: v.tally.total(),
 		Detail: map[string]string{
 			"flows": number(v.flows), "allow": number(v.tally.allow), "deny": number(v.tally.deny),
@@ -143,7 +139,7 @@ func (s *sender) finishRoom(ctx context.Context) error {
 	}
 	made := stream.CachedInfo().Created.UnixNano()
 	query := HostQuery{Host: s.w.host, Last: 1, Match: func(e *schemas.HostEvent) bool {
-		return e.GetKind() == KindOutboxFull && e.GetTimeNs() > made
+		return e.GetKind() == schemas.KindOutboxFull && e.GetTimeNs() > made
 	}}
 	for e, err := range s.w.l.HostEvents(ctx, query) {
 		if errors.Is(err, ErrMessage) {

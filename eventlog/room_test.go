@@ -35,7 +35,7 @@ func writeSingly(t *testing.T, w *FlowWriter, first, last int, deny func(int) bo
 func lost(t *testing.T, l *Log) (flows, count uint64) {
 	t.Helper()
 	for _, e := range collect(t, l.HostEvents(testContext(t), HostQuery{Host: testHost})) {
-		if e.GetKind() != KindOutboxFull {
+		if e.GetKind() != schemas.KindOutboxFull {
 			continue
 		}
 		n, err := strconv.ParseUint(e.GetDetail()["flows"], 10, 64)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -23,13 +22,13 @@ type lossKey struct{ host, kind string }
 
 // lossWords say what the kinds of host events mean that tell of a loss.
 var lossWords = map[string]func(host string, n uint64) string{
-	eventlog.KindOutboxFull: func(host string, n uint64) string {
+	schemas.KindOutboxFull: func(host string, n uint64) string {
 		return fmt.Sprintf("%d recorded decisions of host %s were thrown away, as the event log was full", n, host)
 	},
-	"hostevents.dropped": func(host string, n uint64) string {
+	schemas.KindHostEventsDropped: func(host string, n uint64) string {
 		return fmt.Sprintf("%d events of host %s were lost: they may have told of a loss", n, host)
 	},
-	"gate.detached": func(host string, _ uint64) string {
+	schemas.KindGateDetached: func(host string, _ uint64) string {
 		return fmt.Sprintf("the gate of host %s was taken off: nothing was recorded there", host)
 	},
 }

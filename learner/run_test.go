@@ -93,7 +93,7 @@ func TestRunProposesAndGoesOnAfterARestart(t *testing.T) {
 	l := connect(t)
 	snapshot := filepath.Join(t.TempDir(), "evidence")
 	write(t, l, "a", flow("192.0.2.1", 443, times(3)), flow("198.51.100.7", 80))
-	full := &schemas.HostEvent{TimeNs: noon.UnixNano(), Host: "h1", Kind: eventlog.KindOutboxFull, Count: 3}
+	full := &schemas.HostEvent{TimeNs: noon.UnixNano(), Host: "h1", Kind: schemas.KindOutboxFull, Count: 3}
 	if err := l.PublishHost(t.Context(), full); err != nil {
 		t.Fatal(err)
 	}

@@ -291,7 +291,7 @@ func TestReplaySeesWhatTheCandidateWouldDo(t *testing.T) {
 	if err := w.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.PublishHost(ctx, &schemas.HostEvent{Host: "h", TimeNs: start.UnixNano(), Kind: eventlog.KindOutboxFull, Count: 11}); err != nil {
+	if err := l.PublishHost(ctx, &schemas.HostEvent{Host: "h", TimeNs: start.UnixNano(), Kind: schemas.KindOutboxFull, Count: 11}); err != nil {
 		t.Fatal(err)
 	}
 	d := open(t, l, ctx, "alice")

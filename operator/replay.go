@@ -83,7 +83,7 @@ func (q Replay) match(f *schemas.Flow) bool {
 
 // lost adds up what the streams tell of deleted flows.
 func (d *Desk) lost(ctx context.Context, out *Replayed) error {
-	full := func(e *schemas.HostEvent) bool { return e.GetKind() == eventlog.KindOutboxFull }
+	full := func(e *schemas.HostEvent) bool { return e.GetKind() == schemas.KindOutboxFull }
 	for e, err := range d.log.HostEvents(ctx, eventlog.HostQuery{Since: out.Since, Match: full}) {
 		if errors.Is(err, eventlog.ErrMessage) {
 			out.Unreadable++

@@ -88,7 +88,7 @@ func weekOfTraffic(t *testing.T, l *eventlog.Log) {
 	flow(20*time.Minute, "dig", "", 2, 53, 203, 0, 113, 53)
 	flow(2*time.Hour, "", schemas.ReasonOverflow, 7, 0)
 	check(w.Flush(ctx))
-	check(l.PublishHost(ctx, &schemas.HostEvent{TimeNs: today.Add(-time.Hour).UnixNano(), Host: "web-1", Kind: eventlog.KindOutboxFull, Count: 12}))
+	check(l.PublishHost(ctx, &schemas.HostEvent{TimeNs: today.Add(-time.Hour).UnixNano(), Host: "web-1", Kind: schemas.KindOutboxFull, Count: 12}))
 	learned(t, l)
 	at := today.Add(-time.Hour)
 	d, err := operator.Open(ctx, l, "alice via sudo", func() time.Time { return at })

@@ -74,7 +74,7 @@ func (s *Scene) Event(ago time.Duration, host, kind string, change func(*schemas
 // Alive adds a heartbeat of an enforcer: of one that stands well, but for the
 // details given by key and value.
 func (s *Scene) Alive(ago time.Duration, host string, details ...string) {
-	s.heartbeat(ago, host, "enforcer.alive", map[string]string{
+	s.heartbeat(ago, host, schemas.KindEnforcerAlive, map[string]string{
 		"revision": "9", "log_revision": "9", "problems": "0", "containers": "3", "workloads_learn": "1", "workloads_block": "2",
 	}, details)
 }
@@ -82,7 +82,7 @@ func (s *Scene) Alive(ago time.Duration, host string, details ...string) {
 // Collector adds a heartbeat of a collector: of one that keeps up, but for the
 // details given by key and value.
 func (s *Scene) Collector(ago time.Duration, name string, details ...string) {
-	s.heartbeat(ago, name, "collector.alive", map[string]string{
+	s.heartbeat(ago, name, schemas.KindCollectorAlive, map[string]string{
 		"pending": "0", "lag_seconds": "2", "delivered": "1000", "dead": "0", "late_denials": "0", "retries": "1",
 	}, details)
 }
