@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -30,7 +28,7 @@ func detachCommand(a *app) *cobra.Command {
 		Example: "  egw detach\n  egw detach --yes",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if err := confirm(a, yes, fmt.Sprintf("Take the gate at %s off? No container will be blocked or recorded.", pins)); err != nil {
+			if err := a.agree(yes, fmt.Sprintf("Take the gate at %s off? No container will be blocked or recorded.", pins)); err != nil {
 				return err
 			}
 			return detach(a, pins)
@@ -39,25 +37,6 @@ func detachCommand(a *app) *cobra.Command {
 	c.Flags().StringVar(&pins, "pins", enforcer.DefaultPins, "folder of the gate's pins")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
-}
-
-// confirm asks on a terminal; without one the answer must be given beforehand.
-func confirm(a *app, yes bool, question string) error {
-	if yes {
-		return nil
-	}
-	if !isTerminal(a.stdin) {
-		return usageErrorf("there is no terminal to ask at: say --yes")
-	}
-	fmt.Fprintf(a.stderr, "%s [y/N] ", question)
-	line, err := bufio.NewReader(a.stdin).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
-	}
-	if answer := strings.ToLower(strings.TrimSpace(line)); answer != "y" && answer != "yes" {
-		return coded{errors.New("not confirmed, nothing was changed"), errRefused}
-	}
-	return nil
 }
 
 func isTerminal(r io.Reader) bool {

@@ -82,6 +82,10 @@ func TestARollbackThatOpensIsShownAndAsked(t *testing.T) {
 		}
 	}
 	egw(t, "policy", "show", "shop/web", "--nats", url).want(t, exitOK, "mode block")
+	r := egw(t, "mode", "shop/web", "label", "--dry-run", "--nats", url).want(t, exitRefused, "block to its label")
+	if !strings.Contains(r.stderr, "NOT BLOCKED any more: shop/web, its mode would be learn.\n") {
+		t.Errorf("stderr: %s", r.stderr)
+	}
 	typed(t, "y\n", back...).want(t, exitOK, append(shown, "policy shop/web is at revision 3\n")...)
 	egw(t, "policy", "show", "shop/web", "--nats", url).want(t, exitOK, "mode label")
 }

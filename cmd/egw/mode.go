@@ -58,7 +58,17 @@ func parseMode(word string) (policy.Mode, error) {
 func setMode(ctx context.Context, a *app, d *operator.Desk, workload string, mode policy.Mode, f changeFlags) error {
 	draft := func(d *operator.Desk) (*operator.Draft, error) { return d.SetMode(workload, mode, f.reason) }
 	if mode != policy.ModeBlock {
-		_, err := a.apply(ctx, d, f, draft)
+		_, err := a.apply(ctx, d, f, func(d *operator.Desk) (*operator.Draft, error) {
+			c, err := draft(d)
+			if err != nil || mode != policy.ModeUnknown {
+				return c, err
+			}
+			labels := a.labels(ctx, d.Log(), c.Changes)
+			for _, change := range c.Changes { // the command does not say which mode that is
+				fmt.Fprint(a.stderr, opens(change, labels))
+			}
+			return c, nil
+		})
 		return err
 	}
 	return a.applyForeseen(ctx, d, f, forecast{

@@ -172,6 +172,12 @@ func TestAHostFromUpToDetach(t *testing.T) {
 	if got := h.levels(t); got["gate"] != doctor.OK || got["probe"] != doctor.OK {
 		t.Errorf("the doctor: gate %s, probe %s", got["gate"], got["probe"])
 	}
+	testutil.Eventually(t, "the probe is recorded as such", func() error {
+		if r := h.egw(t, "flows", "--workload", "egw-doctor", "-o", "json"); strings.Count(r.stdout, `"reason":"doctor"`) != 2 {
+			return errors.New(r.stdout + r.stderr)
+		}
+		return nil
+	})
 	if code := h.stop(t); code != exitOK {
 		t.Errorf("stopped with exit code %d:\n%s", code, h.log)
 	}
