@@ -63,6 +63,13 @@ func (g *Gate) wallSide(s side, index int) error {
 		if at := info.TCX(); at == nil || at.Ifindex != uint32(index) {
 			return false, nil
 		}
+		own, err := s.prog.Info()
+		if err != nil {
+			return false, err
+		}
+		if id, ok := own.ID(); ok && id == info.Program {
+			return true, nil
+		}
 		return true, l.Update(s.prog)
 	})
 	if done || err != nil {
@@ -129,6 +136,54 @@ func classicFilter(index int, parent uint32) (*netlink.BpfFilter, error) {
 	return nil, nil
 }
 
+// Walled are the devices of the calling thread's network namespace at which the wall
+// of a pinned gate stands.
+func Walled(pinDir string) (map[int]bool, error) {
+	if pinDir == "" {
+		pinDir = DefaultPinDir
+	}
+	dir := filepath.Join(layoutDir(pinDir, Layout), wallsDir)
+	pins, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list walled devices: %w", err)
+	}
+	out := map[int]bool{}
+	for _, p := range pins {
+		index, of, ok := parseWall(p.Name())
+		if !ok || of.name != "frame" {
+			continue
+		}
+		if strings.HasSuffix(p.Name(), classic) {
+			f, err := classicFilter(index, of.parent)
+			out[index] = err == nil && f != nil
+			continue
+		}
+		out[index], err = withPinnedLink(filepath.Join(dir, p.Name()), func(_ link.Link, info *link.Info) (bool, error) {
+			at := info.TCX()
+			return at != nil && at.Ifindex == uint32(index), nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("wall on device %d: %w", index, err)
+		}
+	}
+	return out, nil
+}
+
+// parseWall undoes the name of a wall's pin.
+func parseWall(name string) (index int, of side, ok bool) {
+	number, word, _ := strings.Cut(strings.TrimSuffix(name, classic), "_")
+	index, err := strconv.Atoi(number)
+	for _, s := range (&Gate{}).sides() {
+		if s.name == word {
+			return index, s, err == nil
+		}
+	}
+	return 0, side{}, false
+}
+
 // SetDevices tells of which container each device is, by its index: what comes from
 // it by no container's socket is judged for that one. Devices that are not named
 // are nobody's; the pins of those that are gone are removed.
@@ -163,7 +218,7 @@ func (g *Gate) UnwallGone(there map[int]bool) error {
 	}
 	var errs []error
 	for _, p := range pins {
-		if index, err := strconv.Atoi(strings.SplitN(p.Name(), "_", 2)[0]); err == nil && !there[index] {
+		if index, _, ok := parseWall(p.Name()); ok && !there[index] {
 			errs = append(errs, removeWall(filepath.Join(g.dir, wallsDir, p.Name())))
 		}
 	}
@@ -182,19 +237,13 @@ func removeWall(pin string) error {
 		})
 		return errors.Join(err, os.Remove(pin))
 	}
-	var index int
-	var of string
-	if _, err := fmt.Sscanf(strings.TrimSuffix(name, classic), "%d_%s", &index, &of); err != nil {
+	index, of, ok := parseWall(name)
+	if !ok {
 		return os.Remove(pin)
 	}
-	for _, s := range (&Gate{}).sides() {
-		if s.name != of {
-			continue
-		}
-		if f, err := classicFilter(index, s.parent); err == nil && f != nil {
-			if err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: classicAttrs(index, s.parent)}); err != nil {
-				return fmt.Errorf("remove filter of device %d: %w", index, err)
-			}
+	if f, err := classicFilter(index, of.parent); err == nil && f != nil {
+		if err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: classicAttrs(index, of.parent)}); err != nil {
+			return fmt.Errorf("remove filter of device %d: %w", index, err)
 		}
 	}
 	return os.Remove(pin)

@@ -381,6 +381,12 @@ func TestTheWallStaysWithoutItsProcessUntilDetached(t *testing.T) {
 	}
 	f.sendFrame(t, fd, containerSide, unix.ETH_P_IP, frame4(world.HostAddr4, refused4, 443))
 	f.becomes(t, "refused by the next process", denied, before+2)
+	f.in(t, f.w.World, func() error {
+		if on, err := Walled(f.o.PinDir); err != nil || !on[f.index] || len(on) != 1 {
+			t.Errorf("walled: %v, %v; want device %d", on, err, f.index)
+		}
+		return nil
+	})
 	if err := f.UnwallGone(map[int]bool{f.index: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/internal/testutil/build"
+	"github.com/egresswarden/egresswarden/internal/testutil/world"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,19 +25,22 @@ type enforcer struct {
 	config, logFile, socket string
 
 	program string
-	cmd     *exec.Cmd
-	done    chan struct{}
+	// world has the namespace in which it runs, with Docker and the containers' links.
+	world *world.World
+	cmd   *exec.Cmd
+	done  chan struct{}
 	// mark is where in the log the present process began.
 	mark int64
 }
 
-func newEnforcer(t *testing.T, dir, dockerSocket string) *enforcer {
+func newEnforcer(t *testing.T, w *world.World, dir, dockerSocket string) *enforcer {
 	t.Helper()
 	e := &enforcer{
 		config:  filepath.Join(dir, "enforcer.yaml"),
 		logFile: filepath.Join(dir, "enforcer.log"),
 		socket:  filepath.Join(dir, "nats.sock"),
 		program: build.Binary(t, "cmd/egw-enforcer"),
+		world:   w,
 	}
 	e.configure(t, dir, dockerSocket, "")
 	t.Cleanup(func() {
@@ -81,7 +85,7 @@ func (e *enforcer) launch(t *testing.T) {
 	e.mark = st.Size()
 	e.cmd, e.done = exec.Command(e.program, "-config", e.config), make(chan struct{})
 	e.cmd.Stdout, e.cmd.Stderr = log, log
-	if err := e.cmd.Start(); err != nil {
+	if err := e.world.Host.Start(e.cmd); err != nil {
 		t.Fatalf("start the enforcer: %v", err)
 	}
 	go func(c *exec.Cmd, done chan struct{}) {

@@ -56,7 +56,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{t: t, world: w, docker: docker.Start(t, w), dir: t.TempDir()}
 	f.docker.DualNetwork(t, "dual")
 	t.Logf("the world and docker stand in %s", took(began))
-	f.enforcer = newEnforcer(t, f.dir, f.docker.Socket)
+	f.enforcer = newEnforcer(t, w, f.dir, f.docker.Socket)
 	f.write(web, rules)
 	return f
 }

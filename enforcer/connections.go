@@ -56,8 +56,12 @@ func (e *Enforcer) startOver() {
 	e.cutBlocked(e.ledger.standing().revision, e.registry.Desired().keeps, func(*Container) bool { return true })
 }
 
-// covered has the connections of a container looked at.
+// covered has the connections of a container looked at, and its network devices.
 func (e *Enforcer) covered(id string) {
+	select {
+	case e.placed <- struct{}{}:
+	default: // they will be looked at
+	}
 	if !e.cutter.begun() {
 		return
 	}

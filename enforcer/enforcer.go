@@ -43,7 +43,9 @@ type Enforcer struct {
 	problems problems
 	// attached is closed when the gate is in force.
 	attached chan struct{}
-	release  func() error
+	// placed tells the walls that a container runs.
+	placed  chan struct{}
+	release func() error
 	// folded tells the importer that the log was folded further.
 	folded chan struct{}
 	// scrapes lets readers of metrics at the gate until it is closed.
@@ -99,7 +101,7 @@ func open(cfg Config, log *slog.Logger) (*Enforcer, error) {
 	}
 	e := &Enforcer{
 		cfg: cfg, log: log, gate: gate, started: time.Now(), boot: gate.Instance(),
-		folded: make(chan struct{}, 1), attached: make(chan struct{}), cutter: cutter{wake: make(chan struct{}, 1)},
+		folded: make(chan struct{}, 1), attached: make(chan struct{}), placed: make(chan struct{}, 1), cutter: cutter{wake: make(chan struct{}, 1)},
 	}
 	e.report = newReporter(cfg.Host, log)
 	e.registry = newRegistry(gate, registryOptions{
@@ -167,6 +169,7 @@ func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error)
 	g.Go(func() error { return w.run(ctx) })
 	g.Go(func() error { return e.watchGate(ctx) })
 	g.Go(func() error { return e.watchNames(ctx) })
+	g.Go(func() error { return e.keepWalls(ctx) })
 	g.Go(func() error { return e.keepSnapshot(ctx) })
 	g.Go(func() error { return e.expire(ctx) })
 	g.Go(func() error { return e.sweep(ctx) })

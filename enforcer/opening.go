@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker/docker/client"
 
+	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/enforcer/netns"
 	"github.com/egresswarden/egresswarden/policy"
 )
@@ -86,8 +87,9 @@ func (s subject) packetSockets() (Opening, bool) {
 	return o, at != ""
 }
 
-// look sees the network of a container by its first process; 0 is none.
-func look(pid int) sight {
+// look sees the network of a container by its first process; 0 is none. Walls are the
+// host's devices at which one stands.
+func look(pid int, walls map[int]bool) sight {
 	if pid == 0 {
 		return sight{}
 	}
@@ -95,16 +97,16 @@ func look(pid int) sight {
 	if errors.Is(err, fs.ErrNotExist) {
 		return sight{}
 	}
-	return sight{Namespace: n, ok: true, err: err}
+	return sight{Namespace: n, walls: walls, ok: true, err: err}
 }
 
 // placement puts what is open of a container into its status.
-func (e *Enforcer) placement(c *ContainerStatus) {
+func (e *Enforcer) placement(c *ContainerStatus, walls map[int]bool) {
 	s := subject{
 		Placement: c.Placement, hostNet: c.HostNet, raw: c.Raw, refuses: e.gate.LacksPacketWall() == nil, lost: c.Lost,
 	}
 	if c.Running {
-		s.sight = look(c.pid)
+		s.sight = look(c.pid, walls)
 	}
 	c.Network = s.network(s.sight)
 	for _, o := range s.openings() {
@@ -113,8 +115,8 @@ func (e *Enforcer) placement(c *ContainerStatus) {
 }
 
 // Openings asks Docker, and looks at the network of the container if it runs.
-// refuses is whether the gate refuses packet sockets on this host.
-func Openings(ctx context.Context, api *client.Client, id string, refuses bool) ([]Opening, error) {
+// refuses is whether the gate refuses packet sockets on this host, pins where it is.
+func Openings(ctx context.Context, api *client.Client, id, pins string, refuses bool) ([]Opening, error) {
 	d, err := dockerEngine{api}.Inspect(ctx, id)
 	if err != nil {
 		return nil, err
@@ -122,7 +124,11 @@ func Openings(ctx context.Context, api *client.Client, id string, refuses bool) 
 	wish, _ := parseLabels(d.Labels, d.ImageLabels, policy.ModeBlock)
 	s := subject{Placement: d.Detail.Placement, hostNet: d.Detail.HostNet, raw: wish.Raw, refuses: refuses}
 	if d.Running {
-		s.sight = look(d.Detail.Pid)
+		walls, err := bpf.Walled(pins)
+		if err != nil {
+			return nil, err
+		}
+		s.sight = look(d.Detail.Pid, walls)
 	}
 	return s.openings(), nil
 }

@@ -108,6 +108,8 @@ func (d dockerEngine) network(ctx context.Context, m container.NetworkMode, join
 // sight is a look at the network of a container that runs.
 type sight struct {
 	netns.Namespace
+	// walls are the host's devices that have one, see devices.go.
+	walls map[int]bool
 	// ok is false where the container does not run; err says why there was
 	// nothing to be seen of one that does.
 	ok  bool
@@ -163,14 +165,10 @@ func (s sight) wallless() string {
 	}
 	var out []string
 	for _, d := range s.Devices {
-		if leadsOut(d) && !walled(d) {
+		if leadsOut(d) && (d.Peer == 0 || !s.walls[d.Peer]) {
 			out = append(out, d.Name+" ("+d.Kind+")")
 		}
 	}
 	slices.SortFunc(out, cmp.Compare[string])
 	return strings.Join(out, ", ")
 }
-
-// walled tells whether the gate drops what packet sockets write to a device, at
-// its other end on the host.
-func walled(netns.Device) bool { return false }

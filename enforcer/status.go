@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/eventlog"
 	"github.com/egresswarden/egresswarden/internal/version"
 	"github.com/egresswarden/egresswarden/policy"
@@ -209,6 +210,10 @@ func (e *Enforcer) Status() Status {
 	if s.BirthsKnown, s.BirthsUnknown, err = e.gate.Births(); err != nil {
 		e.log.Warn("births not read", "err", err)
 	}
+	walls, err := bpf.Walled(e.cfg.Pins)
+	if err != nil {
+		e.log.Warn("walls not read", "err", err) // none is taken to stand
+	}
 	by := map[string]*WorkloadStatus{}
 	for _, c := range e.registry.List() {
 		w, ok := by[c.Workload]
@@ -218,7 +223,7 @@ func (e *Enforcer) Status() Status {
 		}
 		cs := ContainerStatus{Container: c, Decisions: e.counters(c.Index).since(c.Base)}
 		cs.Base = Counters{} // of no use to a reader
-		e.placement(&cs)
+		e.placement(&cs, walls)
 		w.Degraded = w.Degraded || c.Running && c.Mode != policy.ModeAllow && len(cs.Open) > 0
 		w.Decisions.add(cs.Decisions)
 		w.Containers = append(w.Containers, cs)

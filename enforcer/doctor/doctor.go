@@ -187,7 +187,7 @@ func docker(ctx context.Context, o Options) []Check {
 	refuses := err == nil && bpf.RefusesPacketSockets(pins)
 	modes := modes(o.Pins)
 	for _, c := range list {
-		checks = append(checks, containerChecks(ctx, api, c, refuses, modes[c.ID])...)
+		checks = append(checks, containerChecks(ctx, api, c, o.Pins, refuses, modes[c.ID])...)
 	}
 	return checks
 }
@@ -214,9 +214,9 @@ func modes(pins string) map[string]policy.Mode {
 
 // containerChecks tell what is open of a container. Of one that is not judged,
 // what concerns the host.
-func containerChecks(ctx context.Context, api *client.Client, s container.Summary, refuses bool, mode policy.Mode) []Check {
+func containerChecks(ctx context.Context, api *client.Client, s container.Summary, pins string, refuses bool, mode policy.Mode) []Check {
 	name := "container " + strings.TrimPrefix(strings.Join(s.Names, ","), "/")
-	open, err := enforcer.Openings(ctx, api, s.ID, refuses)
+	open, err := enforcer.Openings(ctx, api, s.ID, pins, refuses)
 	if cerrdefs.IsNotFound(err) {
 		return nil
 	}
