@@ -188,25 +188,35 @@ func parseWall(name string) (index int, of side, ok bool) {
 // it by no container's socket is judged for that one. Devices that are not named
 // are nobody's; the pins of those that are gone are removed.
 func (g *Gate) SetDevices(owners map[int]uint32) error {
-	have := map[uint32]uint32{}
-	if err := listHash(g.objects.Devices, func(device, index uint32) { have[device] = index }); err != nil {
-		return fmt.Errorf("list devices: %w", err)
+	have, err := g.Devices()
+	if err != nil {
+		return err
 	}
 	var errs []error
 	for device, index := range owners {
 		if err := g.checkIndex(index); err != nil {
 			return fmt.Errorf("set device %d: %w", device, err)
 		}
-		if old, ok := have[uint32(device)]; !ok || old != index {
+		if old, ok := have[device]; !ok || old != index {
 			errs = append(errs, wrap("set device", device, g.objects.Devices.Put(uint32(device), index)))
 		}
 	}
 	for device := range have {
-		if _, ok := owners[int(device)]; !ok {
-			errs = append(errs, wrap("forget device", device, g.objects.Devices.Delete(device)))
+		if _, ok := owners[device]; !ok {
+			errs = append(errs, wrap("forget device", device, g.objects.Devices.Delete(uint32(device))))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Devices tells of which container each device is.
+func (g *Gate) Devices() (map[int]uint32, error) {
+	owners := map[int]uint32{}
+	err := listHash(g.objects.Devices, func(device, index uint32) { owners[int(device)] = index })
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	return owners, nil
 }
 
 // UnwallGone removes the pins of devices other than these, which are those that there

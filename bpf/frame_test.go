@@ -413,3 +413,44 @@ func TestPinsOfDevicesThatAreGoneAreRemoved(t *testing.T) {
 		t.Errorf("a device of a container that cannot be: %v, want ErrRange", err)
 	}
 }
+
+// TestGroupsAreJudgedAsDestinations has the container join groups, whose addresses its
+// kernel reports to the link.
+func TestGroupsAreJudgedAsDestinations(t *testing.T) {
+	f := newWalled(t, policy.ModeBlock)
+	fine4, fine6 := netip.MustParseAddr("239.1.2.3"), netip.MustParseAddr("ff15::7")
+	f.putPolicy(t, 1, table(fine4.String()+"/32", fine6.String()+"/128"), 1)
+	var fd int
+	f.in(t, f.w.Host, func() (err error) {
+		fd, err = makeSocket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
+		return err
+	})
+	join := func(group netip.Addr) {
+		t.Helper()
+		f.in(t, f.w.Host, func() error {
+			ifi, err := net.InterfaceByName(containerSide)
+			if err != nil {
+				return err
+			}
+			if group.Is4() {
+				return unix.SetsockoptIPMreqn(fd, unix.SOL_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: group.As4(), Ifindex: int32(ifi.Index)})
+			}
+			return unix.SetsockoptIPv6Mreq(fd, unix.SOL_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group.As16(), Interface: uint32(ifi.Index)})
+		})
+	}
+	join(fine4)
+	join(fine6)
+	join(netip.MustParseAddr("ff02::1:ff12:3456")) // as an address of its own would
+	for _, group := range []netip.Addr{netip.MustParseAddr("239.9.9.9"), netip.MustParseAddr("ff15::99")} {
+		join(group)
+		testutil.Eventually(t, "the report of "+group.String()+" is refused", func() error {
+			for _, e := range f.drain(t) {
+				if e.Hook != HookFrame || e.Verdict != policy.VerdictDeny || e.Dst != group {
+					t.Errorf("event %+v", e)
+				}
+				return nil
+			}
+			return errors.New("no event")
+		})
+	}
+}

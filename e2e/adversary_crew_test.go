@@ -60,8 +60,6 @@ type crew struct {
 	wire      *arrivals
 	tap       *world.Tap
 	runs      int
-	// refusesPackets says that this kernel's gate refuses packet sockets.
-	refusesPackets bool
 }
 
 func newCrew(f *fixture) *crew {
@@ -79,9 +77,7 @@ func newCrew(f *fixture) *crew {
 	c.docker.Run(f.t, docker.Spec{Name: "holder", Network: "dual", Cmd: []string{"stay"}, Labels: (&hostile{mode: "block"}).labels()})
 	g := c.gate(f.t)
 	defer g.Close()
-	lacks := g.LacksPacketWall()
-	f.t.Logf("what the gate lacks to refuse packet sockets: %v", lacks)
-	c.refusesPackets = lacks == nil
+	f.t.Logf("what the gate lacks to refuse packet sockets when they are made: %v", g.LacksPacketWall())
 	return c
 }
 

@@ -125,7 +125,7 @@ func (c *crew) compare(t *testing.T, open, closed *hostile) {
 		if o > 0 {
 			effective++
 		}
-		reason, known := openIn(closed, w.Name, c.refusesPackets)
+		reason, known := openIn(closed, w.Name)
 		saw := func(h *hostile) string { return h.reports[n].Saw() + ", " + h.reports[n].Detail }
 		switch {
 		case o == 0 && w.Needs == "" && open.has(w.Cap):

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"regexp"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -15,11 +17,20 @@ const (
 	devicesEvery = 10 * time.Second
 	// devicesRest is how long changes are gathered before devices are compared.
 	devicesRest = 100 * time.Millisecond
+	// unknownFor is how long a new link is taken for that of a container that nobody
+	// told of. Docker may need seconds until it does; what is not its own is let go.
+	unknownFor = 10 * time.Second
+	// unknownIndex is that of containers that nobody told of.
+	unknownIndex = 0
 )
+
+// dockersLink is how Docker names the host's side of a container's link.
+var dockersLink = regexp.MustCompile(`^veth[0-9a-f]{7}$`)
 
 // gateWalls is what is asked of the gate about network devices.
 type gateWalls interface {
 	WallDevice(index int) error
+	Devices() (map[int]uint32, error)
 	SetDevices(owners map[int]uint32) error
 	UnwallGone(there map[int]bool) error
 }
@@ -33,6 +44,11 @@ type walls struct {
 	running func() []Container
 	// stand are the devices that have one, by what this process did.
 	stand map[int]bool
+	// owners are the containers of devices, which have one for as long as they are:
+	// Docker may be away. A new link of Docker's is an unknown container's at first,
+	// from the time in unknown on.
+	owners  map[int]uint32
+	unknown map[int]time.Time
 }
 
 // keepWalls does so until ctx ends.
@@ -59,11 +75,15 @@ func (e *Enforcer) wallProblem(err error) {
 // followDevices walls each device that the kernel tells of at once, and compares all
 // of them soon after a change and from time to time, until the messages end.
 func (e *Enforcer) followDevices(ctx context.Context) error {
-	w := walls{gate: e.gate, running: e.registry.running, stand: map[int]bool{}}
+	owners, err := e.gate.Devices()
+	if err != nil {
+		return err
+	}
+	w := walls{gate: e.gate, running: e.registry.running, stand: map[int]bool{}, owners: owners, unknown: map[int]time.Time{}}
 	var broken error
 	updates, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
 	defer close(done)
-	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
+	err = netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
 		ErrorCallback: func(err error) { broken = err }, // before it closes the channel
 	})
 	if err != nil {
@@ -83,33 +103,44 @@ func (e *Enforcer) followDevices(ctx context.Context) error {
 		case <-rest.C:
 			e.wallProblem(e.compareDevices(&w))
 		case <-e.placed:
-			rest.Reset(devicesRest)
+			e.wallProblem(e.compareDevices(&w))
 		case u, ok := <-updates:
 			if !ok {
 				return fmt.Errorf("watch network devices: %w", errors.Join(errors.New("the kernel's messages ended"), broken))
 			}
-			w.take(u)
+			w.take(u, time.Now())
 			rest.Reset(devicesRest)
 		}
 	}
 }
 
 // take walls a new device. What fails is tried again, and told, by the comparison.
-func (w *walls) take(u netlink.LinkUpdate) {
-	index := u.Attrs().Index
+func (w *walls) take(u netlink.LinkUpdate, now time.Time) {
+	a := u.Attrs()
 	if u.Header.Type == unix.RTM_DELLINK {
-		delete(w.stand, index)
+		w.forget(a.Index)
 		return
 	}
-	if isWalled(u.Link) && !w.stand[index] {
-		w.stand[index] = w.gate.WallDevice(index) == nil
+	if !isWalled(u.Link) || w.stand[a.Index] {
+		return
 	}
+	if _, owned := w.owners[a.Index]; !owned && dockersLink.MatchString(a.Name) {
+		w.owners[a.Index], w.unknown[a.Index] = unknownIndex, now
+		_ = w.gate.SetDevices(w.owners)
+	}
+	w.stand[a.Index] = w.gate.WallDevice(a.Index) == nil
+}
+
+func (w *walls) forget(index int) {
+	delete(w.stand, index)
+	delete(w.owners, index)
+	delete(w.unknown, index)
 }
 
 // isWalled tells whether a device gets a wall.
 func isWalled(l netlink.Link) bool { return l.Type() == "veth" || l.Type() == "bridge" }
 
-// compareDevices walls every device, unless somebody took the gate off.
+// compareDevices looks at every device, unless somebody took the gate off.
 func (e *Enforcer) compareDevices(w *walls) error {
 	if !e.gate.Attached() {
 		return nil
@@ -123,13 +154,13 @@ func (e *Enforcer) compareDevices(w *walls) error {
 	if err != nil {
 		return fmt.Errorf("list network devices: %w", err)
 	}
-	return w.compare(links, spaces(h, w.running()))
+	return w.compare(links, spaces(h, w.running()), time.Now())
 }
 
 // compare does what can be done, and tells what could not. Owners are by the number of
 // the network namespace at the other end.
-func (w *walls) compare(links []netlink.Link, owners map[int]uint32) error {
-	there, of := map[int]bool{}, map[int]uint32{}
+func (w *walls) compare(links []netlink.Link, owners map[int]uint32, now time.Time) error {
+	there := map[int]bool{}
 	var errs []error
 	for _, l := range links {
 		a := l.Attrs()
@@ -144,11 +175,30 @@ func (w *walls) compare(links []netlink.Link, owners map[int]uint32) error {
 			}
 			w.stand[a.Index] = true
 		}
-		if index, ok := owners[a.NetNsID]; ok {
-			of[a.Index] = index
+		if index, ok := owners[a.NetNsID]; ok && a.NetNsID >= 0 {
+			w.owners[a.Index] = index
+			delete(w.unknown, a.Index)
 		}
 	}
-	return errors.Join(append(errs, w.gate.SetDevices(of), w.gate.UnwallGone(there))...)
+	w.letGo(there, now)
+	return errors.Join(append(errs, w.gate.SetDevices(w.owners), w.gate.UnwallGone(there))...)
+}
+
+// letGo forgets devices that are gone, and whose they are where nobody told.
+func (w *walls) letGo(there map[int]bool, now time.Time) {
+	for index := range w.stand {
+		if !there[index] {
+			w.forget(index)
+		}
+	}
+	maps.DeleteFunc(w.owners, func(index int, _ uint32) bool { return !there[index] })
+	maps.DeleteFunc(w.unknown, func(index int, since time.Time) bool {
+		over := now.Sub(since) > unknownFor
+		if over {
+			delete(w.owners, index)
+		}
+		return over
+	})
 }
 
 // spaces are the containers by the number that this network namespace has for theirs.

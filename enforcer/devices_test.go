@@ -2,8 +2,10 @@ package enforcer
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -26,45 +28,91 @@ func (f *fakeWalls) WallDevice(index int) error {
 	return nil
 }
 
-func (f *fakeWalls) SetDevices(owners map[int]uint32) error { f.owners = owners; return nil }
+func (f *fakeWalls) Devices() (map[int]uint32, error) { return nil, nil }
+
+func (f *fakeWalls) SetDevices(owners map[int]uint32) error {
+	f.owners = maps.Clone(owners)
+	return nil
+}
 
 func (f *fakeWalls) UnwallGone(there map[int]bool) error { f.there = there; return nil }
 
-func veth(index, space int) netlink.Link {
-	return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Index: index, Name: "veth", NetNsID: space}}
+func veth(index, space int, name string) netlink.Link {
+	return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Index: index, Name: name, NetNsID: space}}
+}
+
+func newWalls(f *fakeWalls) *walls {
+	return &walls{gate: f, stand: map[int]bool{}, owners: map[int]uint32{}, unknown: map[int]time.Time{}}
+}
+
+func told(kind uint16, l netlink.Link) netlink.LinkUpdate {
+	u := netlink.LinkUpdate{Link: l}
+	u.Header.Type = kind
+	return u
 }
 
 func TestEveryLinkOfAContainerGetsAWall(t *testing.T) {
 	f := &fakeWalls{walled: map[int]int{}, fails: 6}
-	w := walls{gate: f, stand: map[int]bool{}}
+	w := newWalls(f)
+	w.owners[99] = 9 // of a device that is gone
 	links := []netlink.Link{
 		&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1, Name: "lo", NetNsID: -1}},
 		&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Index: 2, Name: "docker0", NetNsID: -1}},
-		veth(3, 0), veth(4, 7), veth(5, -1), veth(6, 0),
+		veth(3, 0, "veth3"), veth(4, 7, "veth4"), veth(5, -1, "veth5"), veth(6, 0, "veth6"),
 	}
 	owners := map[int]uint32{0: 10, 7: 11, 9: 12}
-	for range 2 { // what stands is left alone
-		if err := w.compare(links, owners); err == nil || !strings.Contains(err.Error(), "veth: no room") {
+	for _, told := range []map[int]uint32{owners, nil} { // Docker may be away
+		err := w.compare(links, told, time.Now())
+		if err == nil || !strings.Contains(err.Error(), "veth6: no room") {
 			t.Errorf("compare: %v", err)
 		}
+		if diff := cmp.Diff(map[int]uint32{3: 10, 4: 11}, f.owners); diff != "" {
+			t.Errorf("owners:\n%s", diff)
+		}
 	}
+	// What stands was left alone the second time.
 	if diff := cmp.Diff(map[int]int{2: 1, 3: 1, 4: 1, 5: 1}, f.walled); diff != "" {
 		t.Errorf("walled:\n%s", diff)
-	}
-	if diff := cmp.Diff(map[int]uint32{3: 10, 4: 11}, f.owners); diff != "" {
-		t.Errorf("owners:\n%s", diff)
 	}
 	if len(f.there) != len(links) {
 		t.Errorf("%d devices are told to be there", len(f.there))
 	}
-	gone := netlink.LinkUpdate{Link: veth(3, 0)}
-	gone.Header.Type = unix.RTM_DELLINK
-	w.take(gone)
-	again := netlink.LinkUpdate{Link: veth(3, 0)}
-	again.Header.Type = unix.RTM_NEWLINK
-	w.take(again)
-	w.take(again)
+	w.take(told(unix.RTM_DELLINK, veth(3, 0, "veth3")), time.Now())
+	for range 2 {
+		w.take(told(unix.RTM_NEWLINK, veth(3, 0, "veth3")), time.Now())
+	}
 	if f.walled[3] != 2 {
 		t.Errorf("a device with an index that was another's: walled %d times, want once more", f.walled[3]-1)
+	}
+}
+
+// TestANewLinkIsAnUnknownContainersAtFirst holds that there is no time in which what a
+// container's kernel sends is nobody's.
+func TestANewLinkIsAnUnknownContainersAtFirst(t *testing.T) {
+	f := &fakeWalls{walled: map[int]int{}}
+	w := newWalls(f)
+	began := time.Now()
+	dockers, others, strays := veth(3, 0, "veth0a1b2c3"), veth(4, 1, "vethXk2Pq9"), veth(5, 2, "vethfffffff")
+	for _, l := range []netlink.Link{dockers, others, strays} {
+		w.take(told(unix.RTM_NEWLINK, l), began)
+	}
+	steps := []struct {
+		after time.Duration
+		told  map[int]uint32
+		want  map[int]uint32
+	}{
+		{0, nil, map[int]uint32{3: unknownIndex, 5: unknownIndex}},
+		{time.Second, map[int]uint32{0: 10}, map[int]uint32{3: 10, 5: unknownIndex}},
+		{2 * unknownFor, nil, map[int]uint32{3: 10}},
+	}
+	for _, s := range steps {
+		if s.after > 0 {
+			if err := w.compare([]netlink.Link{dockers, others, strays}, s.told, began.Add(s.after)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(s.want, f.owners); diff != "" {
+			t.Errorf("after %s:\n%s", s.after, diff)
+		}
 	}
 }

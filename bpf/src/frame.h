@@ -100,6 +100,94 @@ static __always_inline int is_the_resolvers(const struct ask *a, struct bpf_sock
 	return sk && !own && a->key.port == PORT_DNS && !((a->key.posture >> 8) & FLAG_NO_DNS);
 }
 
+#define IGMP 2
+#define IGMP_V2_REPORT 0x16
+#define IGMP_V2_LEAVE 0x17
+#define IGMP_V3_REPORT 0x22
+#define GROUPS 32
+
+static __always_inline int speaks_of_groups(struct __sk_buff *skb)
+{
+	u8 proto = 0;
+
+	if (skb->protocol == ETH_IPV4)
+		return !load(skb, __builtin_offsetof(struct ipv4_header, proto), &proto,
+			     sizeof(proto)) &&
+		       proto == IGMP;
+	return chatter_of(skb) == CHATTER_GROUPS;
+}
+
+/* A report about groups, as it is laid out. */
+struct report {
+	u32 at;	  /* the first group */
+	u32 step; /* from a group to the next one */
+	u32 count;
+	u32 v6;
+};
+
+static __always_inline int read_report(struct __sk_buff *skb, const struct packet *p,
+				       struct report *r)
+{
+	u8 head[8];
+	/* Behind the router alert, which is an option of IPv4's header. */
+	u32 at = p->payload + (skb->protocol == ETH_IPV6 ? 8 : 0);
+
+	if (load(skb, at, head, sizeof(head)))
+		return -1;
+	r->v6 = skb->protocol == ETH_IPV6;
+	r->count = 1;
+	r->step = 0;
+	if (head[0] == IGMP_V3_REPORT || head[0] == ICMPV6_MLD2) {
+		r->count = head[6] << 8 | head[7];
+		r->step = r->v6 ? 20 : 8;
+		r->at = at + 8 + 4;
+		return 0;
+	}
+	r->at = at + (r->v6 ? 8 : 4);
+	if (r->v6)
+		return 0;
+	return head[0] == IGMP_V2_REPORT || head[0] == IGMP_V2_LEAVE ? 0 : -1;
+}
+
+/* Groups that an address brings along: all nodes, and those who are asked for it as
+ * neighbours. The last three octets of an address of one's own are in the latter. */
+static __always_inline int is_ordinary_group(const struct addr *g)
+{
+	if (g->w[0] == htonl(0xff020000) && !g->w[1])
+		return (!g->w[2] && g->w[3] == htonl(1)) ||
+		       (g->w[2] == htonl(1) && (g->w[3] & htonl(0xff000000)) == htonl(0xff000000));
+	return 0;
+}
+
+/* A container's kernel tells which groups its processes joined, and their addresses
+ * could be a message. So all must be ordinary, but for one that the policy allows. */
+static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const struct packet *p)
+{
+	struct addr group = {}, first = {};
+	struct report r = {};
+	u32 i, v4, found = 0;
+
+	if (read_report(skb, p, &r) || r.count > GROUPS)
+		return judge_packet(a, ASTRAY_OPTIONS);
+	for (i = 0; i < GROUPS && i < r.count; i++) {
+		if (r.v6 ? load(skb, r.at + i * r.step, &group, sizeof(group))
+			 : load(skb, r.at + i * r.step, &v4, sizeof(v4)))
+			return judge_packet(a, ASTRAY_OPTIONS);
+		if (!r.v6)
+			addr_from_v4(&group, v4);
+		if (is_ordinary_group(&group))
+			continue;
+		if (found && !same(&group, &first))
+			return judge_packet(a, ASTRAY_OPTIONS);
+		first = group;
+		found = 1;
+	}
+	if (!found)
+		return VERDICT_ALLOW;
+	a->key.dst = first;
+	return judge_packet(a, 0);
+}
+
 /* The verdict for a packet of a blocked container. */
 static __noinline int judge_leaving(struct __sk_buff *skb, struct ask *a, struct bpf_sock *sk,
 				    int own)
@@ -118,9 +206,12 @@ static __noinline int judge_leaving(struct __sk_buff *skb, struct ask *a, struct
 	a->device = skb->ifindex;
 	if (sk && own && goes_as_connected(a, &p, sk))
 		return VERDICT_ALLOW;
-	if ((!sk || (sk->type == SOCK_RAW && !kind_of(sk))) && skb->protocol == ETH_IPV6 &&
-	    is_the_kernels(skb, ICMPV6))
-		return VERDICT_ALLOW;
+	if (!sk || (sk->type == SOCK_RAW && !kind_of(sk))) {
+		if (chatter_of(skb) == CHATTER_NEIGHBOURS)
+			return VERDICT_ALLOW;
+		if (speaks_of_groups(skb))
+			return judge_groups(skb, a, &p);
+	}
 	if (is_the_resolvers(a, sk, own))
 		return VERDICT_ALLOW;
 	if (!p.options && is_an_answer(skb, a, &p) && was_heard(a, HEARD_FROM))

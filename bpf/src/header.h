@@ -193,27 +193,41 @@ static __noinline u32 bare_segment(struct __sk_buff *skb)
 #define ICMPV6_ND_LAST 137
 #define ICMPV6_MLD2 143
 
-/* What the kernel says through raw sockets of its own, which have the cgroup of
- * whoever made the network namespace: how neighbours are found, who listens to which
- * group, and the answer to a stray segment. */
-static __noinline int is_the_kernels(struct __sk_buff *skb, u32 protocol)
+/* What the kernel says by itself, besides answers. */
+enum chatter {
+	CHATTER_NONE,
+	/* How neighbours are found. */
+	CHATTER_NEIGHBOURS,
+	/* Who listens to which group. */
+	CHATTER_GROUPS,
+};
+
+static __noinline u32 chatter_of(struct __sk_buff *skb)
 {
 	struct ipv6_header v6;
 	u8 kind[16] = {};
 
-	if (protocol == PROTO_TCP)
-		return bare_segment(skb) != 0;
-	if (protocol != ICMPV6 || skb->protocol != ETH_IPV6)
-		return 0;
+	if (skb->protocol != ETH_IPV6)
+		return CHATTER_NONE;
 	if (load(skb, 0, &v6, sizeof(v6)) || load(skb, sizeof(v6), kind, sizeof(kind)))
-		return 0;
-	if (v6.next == ICMPV6)
-		return kind[0] >= ICMPV6_ND_FIRST && kind[0] <= ICMPV6_ND_LAST;
+		return CHATTER_NONE;
+	if (v6.next == ICMPV6 && kind[0] >= ICMPV6_ND_FIRST && kind[0] <= ICMPV6_ND_LAST)
+		return CHATTER_NEIGHBOURS;
 	/* A router alert of eight bytes stands before reports about groups. */
 	if (v6.next != NEXT_HOPOPTS || kind[0] != ICMPV6 || kind[1])
-		return 0;
-	return (kind[8] >= ICMPV6_MLD_FIRST && kind[8] <= ICMPV6_MLD_LAST) ||
-	       kind[8] == ICMPV6_MLD2;
+		return CHATTER_NONE;
+	if ((kind[8] >= ICMPV6_MLD_FIRST && kind[8] <= ICMPV6_MLD_LAST) || kind[8] == ICMPV6_MLD2)
+		return CHATTER_GROUPS;
+	return CHATTER_NONE;
+}
+
+/* What the kernel says through raw sockets of its own, which have the cgroup of
+ * whoever made the network namespace: chatter, and the answer to a stray segment. */
+static __noinline int is_the_kernels(struct __sk_buff *skb, u32 protocol)
+{
+	if (protocol == PROTO_TCP)
+		return bare_segment(skb) != 0;
+	return protocol == ICMPV6 && chatter_of(skb) != CHATTER_NONE;
 }
 
 #endif
