@@ -107,6 +107,7 @@ func TestWhatIsOpen(t *testing.T) {
 		"every device without a wall":              {subject{Placement: raw, sight: sees(lo, macvlan, tunnel, eth0)}, []string{"NET_RAW: eth0 (veth), eth1 (macvlan);"}},
 		"packet sockets that are refused":          {subject{Placement: raw, sight: sees(lo, eth0), refuses: true}, nil},
 		"packet sockets kept by the label":         {subject{Placement: raw, sight: sees(lo, eth0), refuses: true, raw: true}, []string{"NET_RAW: kept by the label", "egress.raw=allow: sockets are kept"}},
+		"packet sockets behind a wall":             {subject{Placement: raw, sight: sight{Namespace: netns.Namespace{Devices: []netns.Device{lo, eth0}}, walls: map[int]bool{9: true}, ok: true}}, nil},
 		"packet sockets without a device":          {subject{Placement: raw, sight: sees(lo)}, nil},
 		"packet sockets of one that does not run":  {subject{Placement: raw}, nil},
 		"packet sockets where nothing can be seen": {subject{Placement: raw, sight: sight{ok: true, err: errors.New("no leave")}}, []string{"NET_RAW: no leave"}},

@@ -205,7 +205,7 @@ func (e *Enforcer) Status() Status {
 	}
 	err := e.gate.LacksPacketWall()
 	if err != nil {
-		s.Open = append(s.Open, "packet sockets: "+err.Error())
+		s.Open = append(s.Open, "packet sockets are refused at the links of containers alone: "+err.Error())
 	}
 	if s.BirthsKnown, s.BirthsUnknown, err = e.gate.Births(); err != nil {
 		e.log.Warn("births not read", "err", err)

@@ -5,7 +5,6 @@ package doctor
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -59,7 +58,7 @@ func (o Options) root() (string, error) {
 // Run makes every check. It changes nothing, but for a cgroup that lives as
 // long as the probe.
 func Run(ctx context.Context, o Options) []Check {
-	checks := append([]Check{kernelVersion(), cgroups(), lsm()}, features()...)
+	checks := append([]Check{kernelVersion(), cgroups()}, features()...)
 	checks = append(checks, pinned(o.Pins), others(o), probe(ctx, o))
 	return append(checks, docker(ctx, o)...)
 }
@@ -84,7 +83,7 @@ func features() []Check {
 	for _, f := range bpf.Features() {
 		c := Check{Name: f.Name, Level: OK}
 		if f.Err != nil && f.Optional {
-			c.Level, c.Detail, c.Cure = Warn, "open: "+f.Err.Error(), "drop NET_RAW of the containers that this list names, or use a kernel that takes fmod_ret programs"
+			c.Level, c.Detail, c.Cure = Warn, "only at the links of containers: "+f.Err.Error(), "drop NET_RAW of the containers that this list names, or use a kernel that takes fmod_ret programs"
 		} else if f.Err != nil {
 			c.Level, c.Detail, c.Cure = Fail, f.Err.Error(), "see docs/THREATS.md for what the gate needs of a kernel"
 		}
@@ -103,18 +102,6 @@ func cgroups() Check {
 		mode = "pure v2"
 	}
 	return Check{Name: "cgroup", Level: OK, Detail: fmt.Sprintf("%s, version 2 at %s", mode, root)}
-}
-
-func lsm() Check {
-	text, err := os.ReadFile("/sys/kernel/security/lsm")
-	if err != nil {
-		return Check{"lsm", Warn, err.Error(), "mount -t securityfs none /sys/kernel/security to see the list"}
-	}
-	list := strings.TrimSpace(string(text))
-	if !strings.Contains(","+list+",", ",bpf,") {
-		return Check{"lsm", Warn, list, "add bpf to the kernel's lsm= list to let LSM programs refuse packet sockets"}
-	}
-	return Check{Name: "lsm", Level: OK, Detail: list}
 }
 
 func pinned(pins string) Check {
