@@ -100,15 +100,20 @@ func (f *walled) frameSocket(t *testing.T) (fd int) {
 // sendFrame writes a frame to a device of Host's.
 func (f *walled) sendFrame(t *testing.T, fd int, dev string, kind uint16, text []byte) {
 	t.Helper()
-	to := &unix.SockaddrLinklayer{Protocol: networkOrder(kind), Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}
 	f.in(t, f.w.Host, func() error {
 		ifi, err := net.InterfaceByName(dev)
 		if err != nil {
 			return err
 		}
-		to.Ifindex = ifi.Index
-		return unix.Sendto(fd, text, 0, to)
+		return unix.Sendto(fd, text, 0, broadcast(ifi.Index, kind))
 	})
+}
+
+// broadcast is everybody on a device's link.
+func broadcast(device int, kind uint16) *unix.SockaddrLinklayer {
+	return &unix.SockaddrLinklayer{
+		Protocol: networkOrder(kind), Ifindex: device, Halen: 6, Addr: [8]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+	}
 }
 
 func networkOrder(v uint16) uint16 {
@@ -456,4 +461,35 @@ func TestGroupsAreJudgedAsDestinations(t *testing.T) {
 			return nil
 		})
 	}
+}
+
+// TestTheEngineWorksInAContainersNetwork holds that sockets of no container's may
+// announce addresses there, and that a link of nobody's carries what an image is built
+// with.
+func TestTheEngineWorksInAContainersNetwork(t *testing.T) {
+	f := newWalled(t, policy.ModeAllow)
+	outside := newCgroup(t, f.cgroup)
+	got := f.listenRaw(t, unix.AF_INET, unix.IPPROTO_UDP)
+	f.putState(t, 1, State{Mode: policy.ModeBlock, Slot: 1})
+	speak := func(words ...string) {
+		t.Helper()
+		f.in(t, f.w.Host, func() error {
+			cmd, _ := startHelper(t, outside, words...)
+			return cmd.Wait()
+		})
+	}
+	speak("frame", containerSide, fmt.Sprint(unix.ETH_P_ARP))
+	if err := f.SetDevices(map[int]uint32{f.index: 0}); err != nil {
+		t.Fatal(err)
+	}
+	speak("speak", netip.AddrPortFrom(refused4, 443).String(), "1")
+	receive(t, got)
+	if n := f.denials(t); n != 0 {
+		t.Errorf("%d packets were refused: %+v", n, f.drain(t))
+	}
+	if err := f.SetDevices(map[int]uint32{f.index: 1}); err != nil {
+		t.Fatal(err)
+	}
+	speak("frame", containerSide, fmt.Sprint(0x88b5))
+	f.becomes(t, "another frame is refused", denied, 1)
 }

@@ -27,6 +27,7 @@ var helpers = map[string]func(args []string) error{
 	"speak":  helperSpeak,
 	"closed": helperClosed,
 	"ping":   helperPing,
+	"frame":  helperFrame,
 }
 
 func TestMain(m *testing.M) {
@@ -198,4 +199,21 @@ func helperPing(args []string) error {
 			return nil
 		}
 	}
+}
+
+// helperFrame writes a frame of a type to a device.
+func helperFrame(args []string) error {
+	kind, err := strconv.ParseUint(args[1], 10, 16)
+	if err != nil {
+		return err
+	}
+	ifi, err := net.InterfaceByName(args[0])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return unix.Sendto(fd, make([]byte, 46), 0, broadcast(ifi.Index, uint16(kind)))
 }

@@ -237,6 +237,17 @@ static __noinline int refuse_frame(struct __sk_buff *skb, struct ask *a)
 	return refuse_packet(a, &answer);
 }
 
+/* Whether a socket of no container may be one by which Docker works in a container's
+ * network: it announces the addresses there, and what it builds images with has a link
+ * like a container's, of nobody that is known. */
+static __always_inline int is_the_engines(struct __sk_buff *skb, struct bpf_sock *sk, int writes,
+					  u32 owner)
+{
+	if (!sk)
+		return 0;
+	return writes ? skb->protocol == ETH_ARP : !owner;
+}
+
 /* The verdict for a frame; user space tells of which container a device is. */
 static __always_inline int judge_frame(struct __sk_buff *skb)
 {
@@ -256,7 +267,7 @@ static __always_inline int judge_frame(struct __sk_buff *skb)
 	}
 	if (index)
 		a.key.index = *index;
-	else if (owner)
+	else if (owner && !is_the_engines(skb, sk, writes, *owner))
 		a.key.index = *owner;
 	else
 		return VERDICT_NONE; /* a process of the host */
