@@ -149,14 +149,25 @@ static __always_inline int read_report(struct __sk_buff *skb, const struct packe
 	return head[0] == IGMP_V2_REPORT || head[0] == IGMP_V2_LEAVE ? 0 : -1;
 }
 
-/* Groups that an address brings along: all nodes, and those who are asked for it as
- * neighbours. The last three octets of an address of one's own are in the latter. */
+#define ALL_NODES 1
+#define ALL_ROUTERS 2
+#define ALL_SNOOPERS 0x6a
+
+/* Groups that the kernel joins by itself: for being a node or a router, and those in
+ * which neighbours ask for its addresses, whose last three octets are in the group. */
 static __always_inline int is_ordinary_group(const struct addr *g)
 {
-	if (g->w[0] == htonl(0xff020000) && !g->w[1])
-		return (!g->w[2] && g->w[3] == htonl(1)) ||
-		       (g->w[2] == htonl(1) && (g->w[3] & htonl(0xff000000)) == htonl(0xff000000));
-	return 0;
+	u32 last = ntohl(g->w[3]);
+
+	if (is_v4(g)) {
+		last -= 0xe0000000; /* 224.0.0.0 */
+		return last == ALL_NODES || last == ALL_ROUTERS || last == ALL_SNOOPERS;
+	}
+	if (((g->w[0] & htonl(0xfff0ffff)) != htonl(0xff000000)) || g->w[1])
+		return 0;
+	if (g->w[2] == htonl(1))
+		return last >> 24 == 0xff;
+	return !g->w[2] && (last == ALL_NODES || last == ALL_ROUTERS || last == ALL_SNOOPERS);
 }
 
 /* A container's kernel tells which groups its processes joined, and their addresses
