@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/api/types/container"
+	"github.com/egresswarden/egresswarden/bpf"
 	"github.com/egresswarden/egresswarden/internal/testutil"
 	"github.com/egresswarden/egresswarden/internal/testutil/adversary"
 	"github.com/egresswarden/egresswarden/internal/testutil/build"
@@ -120,10 +121,11 @@ type hostile struct {
 	// pause is done half-way.
 	pause func()
 
-	run            int
-	paused, resume chan struct{}
-	c              *docker.Container
-	reports        map[int]adversary.Report
+	run int
+	// started is closed when c is known.
+	started, paused, resume chan struct{}
+	c                       *docker.Container
+	reports                 map[int]adversary.Report
 }
 
 func (h *hostile) has(capability string) bool {
@@ -156,7 +158,7 @@ func (c *crew) start(h *hostile) {
 	c.t.Helper()
 	c.runs++
 	h.run, h.reports = c.runs, map[int]adversary.Report{}
-	h.paused, h.resume = make(chan struct{}), make(chan struct{})
+	h.started, h.paused, h.resume = make(chan struct{}), make(chan struct{}), make(chan struct{})
 	dir := c.t.TempDir()
 	outside := c.accomplice(h, filepath.Join(dir, "outside.sock"))
 	c.t.Cleanup(func() { _ = outside.Close() })
@@ -167,6 +169,9 @@ func (c *crew) start(h *hostile) {
 		Neighbour4: c.neighbour.Addr(c.t, "dual", 4), Neighbour6: c.neighbour.Addr(c.t, "dual", 6),
 		Host4: world.HostAddr4, Outside: adversaryDir + "/outside.sock",
 		Admin: h.has("NET_ADMIN"), Pause: h.pause != nil,
+		// Before Docker told of it a container is an unknown one, which is told at first
+		// what its kernel may send.
+		Wait: h.mode == "learn",
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -184,6 +189,7 @@ func (c *crew) start(h *hostile) {
 			}
 		},
 	})
+	close(h.started)
 }
 
 // finish waits for the end, and reads the reports.
@@ -257,6 +263,11 @@ func (c *crew) answer(h *hostile, conn *net.UnixConn) {
 // do does what was asked for, and calls done while what it hands over lives.
 func (c *crew) do(h *hostile, r adversary.Request, hand func(fd int), done func()) error {
 	switch r.Want {
+	case adversary.WantStart:
+		<-h.started
+		err := c.walled(h.c)
+		done()
+		return err
 	case adversary.WantPause:
 		close(h.paused)
 		<-h.resume
@@ -290,6 +301,31 @@ func (c *crew) do(h *hostile, r adversary.Request, hand func(fd int), done func(
 		})
 	}
 	return fmt.Errorf("unknown wish %q", r.Want)
+}
+
+// walled waits until the gate knows whose the container's link is.
+func (c *crew) walled(of *docker.Container) error {
+	g, err := bpf.OpenPinned(pinDir)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	return testutil.Poll(c.t.Context(), testutil.Long, func() error {
+		known, err := g.Containers()
+		if err != nil {
+			return err
+		}
+		owners, err := g.Devices()
+		if err != nil {
+			return err
+		}
+		for _, index := range owners {
+			if index != 0 && index == known[of.ID] {
+				return nil
+			}
+		}
+		return errors.New("its link is nobody's yet")
+	})
 }
 
 func handOver(r adversary.Request, hand func(fd int), done func()) error {

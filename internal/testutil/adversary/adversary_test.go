@@ -56,6 +56,8 @@ func TestFind(t *testing.T) {
 		{"a text, before the address", udp(four, other.Addr4(), 443, m.Text()), []Mark{m}},
 		{"two groups", append(other.Group4().AsSlice(), m.Group4().AsSlice()...), []Mark{other, m}},
 		{"a frame of nobody's", udp(four, four, 443, "hello"), nil},
+		{"a segment whose number looks like an address", numbered(four, m), nil},
+		{"a segment to a destination", numbered(m.Addr4(), other), []Mark{m}},
 		{"nothing", nil, nil},
 		{"a beginning of a text", []byte(m.Text()[:textLen-1]), nil},
 	} {
@@ -63,6 +65,13 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: found %v, want %v", c.name, got, c.want)
 		}
 	}
+}
+
+// numbered is a segment with a sequence number like the mark's address.
+func numbered(to netip.Addr, m Mark) []byte {
+	segment := tcpPacket(netip.MustParseAddr("192.0.2.1"), to, 9, 443, []byte("-"))
+	copy(segment[4:], m.Addr4().AsSlice())
+	return frame(ipPacket(netip.MustParseAddr("192.0.2.1"), to, unix.IPPROTO_TCP, segment))
 }
 
 func TestMarksAreApart(t *testing.T) {

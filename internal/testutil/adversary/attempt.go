@@ -27,6 +27,8 @@ type Settings struct {
 	Host4      netip.Addr `json:"host4"`
 	// Outside is the socket of the accomplice, a Unix one, see Ask.
 	Outside string `json:"outside"`
+	// Wait lets the accomplice say when to begin.
+	Wait bool `json:"wait,omitempty"`
 	// Pause lets the accomplice interfere half-way.
 	Pause bool `json:"pause,omitempty"`
 	// Admin adds the techniques of PhaseAdmin.

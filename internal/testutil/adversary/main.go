@@ -75,12 +75,17 @@ func (l *lines) copy(text []byte) {
 // runAll goes through the phases.
 func runAll(s Settings, out *lines) error {
 	ways := All()
+	if s.Wait {
+		if err := await(s, WantStart); err != nil {
+			return err
+		}
+	}
 	together(s, ways, pick(ways, func(t Technique) bool { return t.Phase == PhaseFirst }), out)
 	many := pick(ways, func(t Technique) bool { return t.Phase == PhaseOwn || t.Phase == PhaseMany })
 	if s.Pause {
 		half := len(many) / 2
 		together(s, ways, many[:half], out)
-		if err := pause(s); err != nil {
+		if err := await(s, WantPause); err != nil {
 			return err
 		}
 		many = many[half:]
@@ -165,11 +170,11 @@ func runOne(s Settings, args []string, out *lines) error {
 	return nil
 }
 
-// pause waits until the accomplice says go.
-func pause(s Settings) error {
-	_, err := ask(s.Outside, Request{Want: WantPause}, nil)
+// await waits until the accomplice says go.
+func await(s Settings, what string) error {
+	_, err := ask(s.Outside, Request{Want: what}, nil)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "pause:", err)
+		fmt.Fprintln(os.Stderr, what+":", err)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -67,7 +68,7 @@ func Find(frame []byte) []Mark {
 	if all := findTexts(frame); len(all) != 0 {
 		return all
 	}
-	if all := findAddresses(frame); len(all) != 0 {
+	if all := findAddresses(withoutNumbers(frame)); len(all) != 0 {
 		return all
 	}
 	if m, ok := findPort(frame); ok {
@@ -105,21 +106,40 @@ func findAddresses(b []byte) (all []Mark) {
 	return all
 }
 
-// findPort reads the destination port of TCP and UDP.
-func findPort(frame []byte) (m Mark, ok bool) {
-	const ether, head4, head6 = 14, 20, 40
-	if len(frame) < ether+head4 {
-		return m, false
+const (
+	etherSize, headSize4, headSize6 = 14, 20, 40
+	tcpSize                         = 20
+)
+
+// transport is the protocol of a frame's packet, and what is behind its IP header.
+func transport(frame []byte) (proto byte, rest []byte) {
+	if len(frame) < etherSize+headSize4 {
+		return 0, nil
 	}
-	ip := frame[ether:]
-	proto, rest := ip[6], ip[min(len(ip), head6):]
+	ip := frame[etherSize:]
 	switch binary.BigEndian.Uint16(frame[12:]) {
 	case unix.ETH_P_IP:
-		proto, rest = ip[9], ip[min(len(ip), int(ip[0]&15)*4):]
+		return ip[9], ip[min(len(ip), int(ip[0]&15)*4):]
 	case unix.ETH_P_IPV6:
-	default:
-		return m, false
+		return ip[6], ip[min(len(ip), headSize6):]
 	}
+	return 0, nil
+}
+
+// withoutNumbers leaves a segment's header out: its numbers are as good as random, so
+// that now and then they look like an address.
+func withoutNumbers(frame []byte) []byte {
+	proto, rest := transport(frame)
+	if proto != unix.IPPROTO_TCP || len(rest) < tcpSize {
+		return frame
+	}
+	head := len(frame) - len(rest)
+	return slices.Concat(frame[:head], rest[min(len(rest), int(rest[12]>>4)*4):])
+}
+
+// findPort reads the destination port of TCP and UDP.
+func findPort(frame []byte) (m Mark, ok bool) {
+	proto, rest := transport(frame)
 	if proto != unix.IPPROTO_TCP && proto != unix.IPPROTO_UDP || len(rest) < 4 {
 		return m, false
 	}

@@ -14,6 +14,8 @@ import (
 // one line of JSON on a new connection, and so is the answer, when it is done;
 // a descriptor comes with it where one was wanted.
 const (
+	// WantStart: answer when the program shall begin.
+	WantStart = "start"
 	// WantPause: answer when the program shall go on.
 	WantPause = "pause"
 	// WantSocket hands over a socket that was made outside: Kind and Proto,

@@ -96,7 +96,7 @@ func stand(s Settings, out *lines) error {
 		together(s, ways, numbers, out)
 	}()
 	b.opened.Wait()
-	err := pause(s)
+	err := await(s, WantPause)
 	close(b.open)
 	<-ends
 	return err
