@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/egresswarden/egresswarden/schemas"
 )
 
 const (
@@ -68,7 +70,7 @@ func (e *Enforcer) keepWalls(ctx context.Context) error {
 
 func (e *Enforcer) wallProblem(err error) {
 	if e.problems.set("devices", err) && err != nil {
-		e.report.add(warn("devices.unwalled", "no wall at every network device, packet sockets may pass there", err))
+		e.report.add(warn(schemas.KindDevicesUnwalled, "no wall at every network device, packet sockets may pass there", err))
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	KindDNSUnusual          = "dns.unusual"
 	KindDockerLost          = "docker.lost"
 	KindDockerBack          = "docker.back"
+	KindDevicesUnwalled     = "devices.unwalled"
 	KindGateDetached        = "gate.detached"
 	KindEnforcerStarted     = "enforcer.started"
 	KindEnforcerAlive       = "enforcer.alive"
