@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,17 +47,21 @@ type Daemon struct {
 	Socket string
 
 	world      *world.World
+	remapped   bool
 	containerd *process
 	dockerd    *process
 }
 
 // Start runs an engine until the test ends. The image Image is loaded.
-func Start(t testing.TB, w *world.World) *Daemon {
+func Start(t testing.TB, w *world.World, options ...Option) *Daemon {
 	t.Helper()
 	if err := removeLeftovers(); err != nil {
 		t.Fatalf("remove an earlier engine: %v", err)
 	}
 	d := &Daemon{Socket: filepath.Join(runDir, "docker.sock"), world: w}
+	for _, o := range options {
+		o(d)
+	}
 	t.Cleanup(func() { d.stop(t) })
 	if err := d.start(t.Context()); err != nil {
 		t.Fatalf("start docker: %v\n%s", err, d.Log())
@@ -68,28 +73,27 @@ func Start(t testing.TB, w *world.World) *Daemon {
 }
 
 func (d *Daemon) start(ctx context.Context) error {
+	mode := fs.FileMode(0o700)
+	if d.remapped { // root of a container is nobody's on the way to its files
+		mode = 0o711
+	}
 	for _, dir := range []string{runDir, dataDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, mode); err != nil {
 			return err
 		}
 	}
 	config := filepath.Join(runDir, "containerd.toml")
 	err := errors.Join(
+		os.WriteFile(filepath.Join(runDir, "subid"), []byte(subordinate), 0o644),
 		os.WriteFile(config, []byte(containerdConfig), 0o600),
 		os.WriteFile(filepath.Join(runDir, "daemon.json"), []byte("{}"), 0o600))
 	if err != nil {
 		return err
 	}
-	d.containerd, err = d.launch("containerd", "--config", config)
-	if err != nil {
-		return err
-	}
-	err = testutil.Poll(ctx, testutil.Long, func() error {
-		_, err := os.Stat(filepath.Join(runDir, "containerd.sock"))
-		return err
-	})
-	if err != nil {
-		return err
+	if !d.remapped { // else the engine has its own, in its own mount namespace
+		if err := d.startContainerd(ctx, config); err != nil {
+			return err
+		}
 	}
 	d.Client, err = client.NewClientWithOpts(
 		client.WithHost("unix://"+d.Socket), client.WithAPIVersionNegotiation())
@@ -99,17 +103,37 @@ func (d *Daemon) start(ctx context.Context) error {
 	return d.startDocker(ctx)
 }
 
-func (d *Daemon) startDocker(ctx context.Context) (err error) {
-	d.dockerd, err = d.launch("dockerd",
+func (d *Daemon) startContainerd(ctx context.Context, config string) (err error) {
+	if d.containerd, err = d.launch("containerd", "containerd", "--config", config); err != nil {
+		return err
+	}
+	return testutil.Poll(ctx, testutil.Long, func() error {
+		_, err := os.Stat(filepath.Join(runDir, "containerd.sock"))
+		return err
+	})
+}
+
+// command is the engine's command line.
+func (d *Daemon) command() []string {
+	args := []string{
+		"dockerd",
 		"--config-file", filepath.Join(runDir, "daemon.json"),
 		"--data-root", filepath.Join(dataDir, "docker"),
 		"--exec-root", filepath.Join(runDir, "exec"),
 		"--pidfile", filepath.Join(runDir, "docker.pid"),
-		"--containerd", filepath.Join(runDir, "containerd.sock"),
-		"--host", "unix://"+d.Socket,
+		"--host", "unix://" + d.Socket,
 		// Works with systemd and without.
 		"--exec-opt", "native.cgroupdriver=cgroupfs",
-		"--bip", bridgeAddress, "--default-address-pool", networkPool, "--dns", nameServer)
+		"--bip", bridgeAddress, "--default-address-pool", networkPool, "--dns", nameServer,
+	}
+	if d.remapped {
+		return remappedCommand(args)
+	}
+	return append(args, "--containerd", filepath.Join(runDir, "containerd.sock"))
+}
+
+func (d *Daemon) startDocker(ctx context.Context) (err error) {
+	d.dockerd, err = d.launch("dockerd", d.command()...)
 	if err != nil {
 		return err
 	}
@@ -183,13 +207,13 @@ type process struct {
 	err  error
 }
 
-func (d *Daemon) launch(name string, args ...string) (*process, error) {
+func (d *Daemon) launch(name string, command ...string) (*process, error) {
 	log, err := os.OpenFile(filepath.Join(runDir, name+".log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
-	p := &process{name: name, cmd: exec.Command(name, args...), done: make(chan struct{})}
+	p := &process{name: name, cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = io.Writer(log), io.Writer(log)
 	if err := d.world.Host.Start(p.cmd); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)

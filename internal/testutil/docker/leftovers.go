@@ -56,12 +56,18 @@ func killContainers() error {
 	if err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(filepath.Join(dataDir, "docker/containers"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	all, err := filepath.Glob(filepath.Join(dataDir, "docker/containers/*"))
+	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		for _, path := range []string{"docker/" + e.Name(), "system.slice/docker-" + e.Name() + ".scope"} {
+	// Those of an engine with a user namespace are one below.
+	remapped, err := filepath.Glob(filepath.Join(dataDir, "docker/*.*/containers/*"))
+	if err != nil {
+		return err
+	}
+	for _, container := range append(all, remapped...) {
+		id := filepath.Base(container)
+		for _, path := range []string{"docker/" + id, "system.slice/docker-" + id + ".scope"} {
 			err := os.WriteFile(filepath.Join(root, path, "cgroup.kill"), []byte("1"), 0)
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err

@@ -9,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"os/signal"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -17,7 +20,7 @@ import (
 
 // Main runs the program with its arguments, without its name:
 //
-//	dial -how NAME,... -to ADDR:PORT,... [-timeout D]
+//	dial -how NAME,... -to ADDR:PORT,... [-timeout D] [-move CGROUP]
 //	loop -how NAME,... -to ADDR:PORT,... [-rounds N] [-pause D] [-stay]
 //	flood -to PREFIX [-count N] [-port N] [-rounds N] [-pause D]
 //	hold -how NAME,... -to ADDR:PORT,...
@@ -108,9 +111,17 @@ func (f *targetFlags) targets(args []string) ([]Target, error) {
 
 func runDial(args []string, out *json.Encoder) error {
 	f := newTargetFlags("dial")
+	move := f.String("move", "", "cgroup's folder to move to at first, which is a result as well")
 	targets, err := f.targets(args)
 	if err != nil {
 		return err
+	}
+	if *move != "" {
+		r := Result{How: "move", To: *move, StartNs: Monotonic()}
+		r.fill(step("write", os.WriteFile(filepath.Join(*move, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0)))
+		if err := out.Encode(r); err != nil {
+			return err
+		}
 	}
 	for _, t := range targets {
 		if err := out.Encode(Dial(t.How, t.To, f.timeout)); err != nil {

@@ -27,9 +27,11 @@ var techniques = map[string]technique{
 	"udp_sendmsg":          udpSendmsg,
 	"udp_sendmmsg":         udpSendmmsg,
 	"udp_v4_on_v6":         udpV4OnV6,
+	"ping":                 ping,
 }
 
-// Techniques lists the names for Dial of one transport, "tcp" or "udp".
+// Techniques lists the names for Dial of one transport, "tcp" or "udp". Besides
+// them there is ping.
 func Techniques(transport string) []string {
 	names := slices.Sorted(maps.Keys(techniques))
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, transport) })
@@ -185,5 +187,27 @@ func udpV4OnV6(to netip.AddrPort, timeout time.Duration) error {
 			return err
 		}
 		return s.echoPacket()
+	})
+}
+
+// ping asks for an echo by a socket that takes no privilege. The port says
+// nothing.
+func ping(to netip.AddrPort, timeout time.Duration) error {
+	proto, request := unix.IPPROTO_ICMP, byte(8)
+	if to.Addr().Is6() {
+		proto, request = unix.IPPROTO_ICMPV6, 128
+	}
+	return withSocket(to, unix.SOCK_DGRAM, proto, timeout, func(s *socket) error {
+		const header = 8
+		text := append([]byte{request, header - 1: 0}, message...)
+		if err := step("sendto", unix.Sendto(s.fd, text, 0, s.addr)); err != nil {
+			return err
+		}
+		buf := make([]byte, 64)
+		n, err := s.read(buf)
+		if err != nil {
+			return err
+		}
+		return compare(buf[min(header, n):n])
 	})
 }

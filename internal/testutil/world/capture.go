@@ -39,7 +39,8 @@ type Capture struct {
 
 // Capture counts, until the test ends, what comes for the prefixes, or for any
 // destination when none is given. The kernel selects, so that traffic to other
-// destinations, however much, cannot crowd them out.
+// destinations, however much, cannot crowd them out. Uplinks that are made later
+// are not watched.
 func (w *World) Capture(t testing.TB, dsts ...netip.Prefix) *Capture {
 	t.Helper()
 	c := &Capture{w: w, stop: make(chan struct{}), done: make(chan struct{}), seen: map[Key]int{}}
@@ -55,12 +56,16 @@ func (w *World) Capture(t testing.TB, dsts ...netip.Prefix) *Capture {
 	return c
 }
 
-func (c *Capture) open(dsts []netip.Prefix) error {
-	ifi, err := net.InterfaceByName(worldLink)
-	if err != nil {
-		return err
+func (c *Capture) open(dsts []netip.Prefix) (err error) {
+	index := 0
+	if !c.w.uplinks {
+		ifi, err := net.InterfaceByName(worldLink)
+		if err != nil {
+			return err
+		}
+		index = ifi.Index
 	}
-	c.fd, err = packetSocket(unix.SOCK_DGRAM, ifi.Index, func(fd int) error { return setFilter(fd, dsts) })
+	c.fd, err = packetSocket(unix.SOCK_DGRAM, index, func(fd int) error { return setFilter(fd, dsts) })
 	return err
 }
 

@@ -58,6 +58,8 @@ const (
 type World struct {
 	Host, World *Namespace
 
+	// uplinks: there are ways into the world besides the one.
+	uplinks bool
 	sinks   sync.WaitGroup
 	closers []func() error
 }
