@@ -44,6 +44,12 @@ type up struct {
 // everything down when the test ends.
 func newUp(t *testing.T, flags ...string) *up {
 	t.Helper()
+	return newUpOn(t, nil, flags...)
+}
+
+// newUpOn is newUp on an engine with options.
+func newUpOn(t *testing.T, options []docker.Option, flags ...string) *up {
+	t.Helper()
 	testutil.Privileged(t)
 	off := func() {
 		if _, err := bpf.Detach(loopPins); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -56,7 +62,7 @@ func newUp(t *testing.T, flags ...string) *up {
 	w := world.New(t)
 	dir := t.TempDir()
 	u := &up{
-		world: w, docker: docker.Start(t, w), program: build.Binary(t, "cmd/egw"),
+		world: w, docker: docker.Start(t, w, options...), program: build.Binary(t, "cmd/egw"),
 		socket: filepath.Join(dir, "nats.sock"), logFile: filepath.Join(dir, "up.log"),
 	}
 	u.docker.DualNetwork(t, "dual")
@@ -141,7 +147,7 @@ func (u *up) egw(t *testing.T, stdin string, args ...string) string {
 	c := exec.CommandContext(ctx, u.program, append([]string{"--nats", "unix://" + u.socket}, args...)...)
 	var out, errs bytes.Buffer
 	c.Stdin, c.Stdout, c.Stderr = strings.NewReader(stdin), &out, &errs
-	if err := c.Run(); err != nil {
+	if err := errors.Join(u.world.Host.Start(c), c.Wait()); err != nil {
 		t.Fatalf("egw %s: %v\n%s%s", strings.Join(args, " "), err, &out, &errs)
 	}
 	return out.String()

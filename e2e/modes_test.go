@@ -1,0 +1,210 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+
+	"github.com/egresswarden/egresswarden/internal/testutil"
+	"github.com/egresswarden/egresswarden/internal/testutil/cgroup"
+	"github.com/egresswarden/egresswarden/internal/testutil/docker"
+	"github.com/egresswarden/egresswarden/internal/testutil/probe"
+)
+
+// places are those of an engine without user namespaces.
+func (m *stage) places() []place {
+	return []place{
+		{name: "default bridge", network: "bridge", sends: "veth", families: "4"},
+		{name: "user-defined bridge", network: "dual", sends: "veth", families: "46"},
+		{name: "user-defined bridge with NET_RAW", network: "dual", sends: "veth", families: "46", raw: true,
+			open: []string{"NET_RAW: eth0 (veth); cure: cap_drop: [NET_RAW]"}},
+		{name: "none", network: "none", sends: "none"},
+		{name: "host", network: "host", sends: "host", families: "46", open: []string{"host network: shares every interface"}},
+		{name: "host with NET_RAW", network: "host", sends: "host", families: "46", raw: true,
+			open: []string{"host network: shares every interface", "NET_RAW: the host's own devices; cure: cap_drop: [NET_RAW]"}},
+		{name: "beside an allowed one", network: "container:allowed", sends: "veth, of allowed", families: "46"},
+		{name: "cgroup parent", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CgroupParent = m.parent }},
+		{name: "host's cgroups seen", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CgroupnsMode = "host" }},
+		{name: "own cgroups seen", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CgroupnsMode = "private" }},
+		{name: "privileged", network: "dual", sends: "veth", families: "46", privileged: true, tweak: func(h *container.HostConfig) { h.CgroupnsMode = "private" },
+			open: []string{"privileged: can leave its cgroup or detach the gate; cure: no privileged", "NET_RAW: cure: no privileged", "NET_ADMIN: add devices"}},
+		{name: "privileged, host's cgroups", network: "dual", sends: "veth", families: "46", privileged: true, tweak: func(h *container.HostConfig) { h.CgroupnsMode = "host" },
+			open: []string{"privileged: can leave its cgroup or detach the gate", "cgroup tree: not judged", "NET_RAW: cure: no privileged", "NET_ADMIN: add devices"}},
+		{name: "NET_ADMIN", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CapAdd = []string{"NET_ADMIN"} },
+			open: []string{"NET_ADMIN: elsewhere on the link"}},
+		{name: "docker.sock", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.Binds = []string{m.docker.Socket + ":/docker.sock:ro"} },
+			open: []string{"docker.sock: can start containers with any label"}},
+	}
+}
+
+// TestModes places a container in every way, and holds that the gate refuses
+// what its policy does; or that status and doctor say what is open.
+func TestModes(t *testing.T) {
+	m := newStage(t)
+	m.world.Uplink(t, modesParent, netip.MustParsePrefix("10.203.50.1/24"), netip.MustParsePrefix("fd00:203:50::1/64"))
+	m.watch(t)
+	m.docker.Run(t, docker.Spec{Name: "allowed", Network: "dual", Cmd: []string{"stay"}})
+	for _, p := range m.places() {
+		t.Run(p.name, func(t *testing.T) { m.hold(t, p) })
+	}
+	for _, driver := range []string{"macvlan", "ipvlan"} {
+		m.bridgeless(t, driver)
+	}
+	t.Run("beside a blocked one", m.beside)
+	t.Run("a nested cgroup", m.nested)
+	t.Run("another cgroup", m.leaves)
+	t.Run("made anew under the same name", m.anew)
+	t.Run("what is said", m.told)
+	nothing(t, m.never, "from any place")
+}
+
+// TestModesWithUserNamespaces does so where root in a container is nobody's.
+func TestModesWithUserNamespaces(t *testing.T) {
+	m := newStage(t, docker.Remapped)
+	m.watch(t)
+	host := func(h *container.HostConfig) { h.UsernsMode = "host" }
+	for _, p := range []place{
+		{name: "own user namespace", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) {
+			// The engine does so itself where groups are the host's.
+			h.Sysctls = map[string]string{"net.ipv4.ping_group_range": "0 65535"}
+		}},
+		{name: "host's user namespace", network: "dual", sends: "veth", families: "46", tweak: host},
+		{name: "host's user namespace and network", network: "host", sends: "host", families: "46", tweak: host, open: []string{"host network: shares"}},
+	} {
+		t.Run(p.name, func(t *testing.T) { m.hold(t, p) })
+	}
+	t.Run("what is said", m.told)
+	nothing(t, m.never, "from any user namespace")
+}
+
+// modesParent is the device that networks without a bridge are above.
+const modesParent = "egwparent"
+
+// bridgeless places containers in networks above a device.
+func (m *stage) bridgeless(t *testing.T, driver string) {
+	if !m.world.Has(t, driver) {
+		t.Logf("this kernel has no %s", driver)
+		return
+	}
+	t.Run(driver, func(t *testing.T) {
+		m.docker.Network(m.t, driver, network.CreateOptions{
+			Driver: driver, Options: map[string]string{"parent": modesParent},
+			IPAM: &network.IPAM{Config: []network.IPAMConfig{
+				{Subnet: "10.203.50.0/24", Gateway: "10.203.50.1"}, {Subnet: "fd00:203:50::/64", Gateway: "fd00:203:50::1"},
+			}},
+		})
+		loud := m.world.Capture(t, netip.MustParsePrefix("192.0.2.4/32"))
+		free := m.run(place{name: "free " + driver, network: driver}, "")
+		if r := dial(t, free, "192.0.2.4:443"); !r.OK || loud.Count(t, netip.MustParseAddr("192.0.2.4"), 443) == 0 {
+			t.Errorf("what is not judged does not arrive, or is not seen: %s", r)
+		}
+		m.hold(t, place{name: driver, network: driver, sends: driver, families: "46"})
+		m.hold(t, place{name: driver + " with NET_RAW", network: driver, sends: driver, families: "46", raw: true,
+			open: []string{"NET_RAW: eth0 (" + driver + "); cure: cap_drop: [NET_RAW]"}})
+	})
+}
+
+// beside holds that a container in the network of a blocked one is judged by
+// its own label, and the blocked one by its own.
+func (m *stage) beside(t *testing.T) {
+	p := place{name: "blocked", network: "dual", sends: "veth"}
+	blocked := m.run(p, "block")
+	m.refused(t, blocked, "46")
+	guest := m.run(place{name: "guest", network: "container:blocked"}, "")
+	for _, to := range []string{"192.0.2.1:443", "[2001:db8:e::1]:443"} {
+		for _, r := range guest.Exec(t, "dial", "-how", modesHow, "-to", to) {
+			if !r.OK {
+				t.Errorf("one that is not judged, in the network of a blocked one: %s", r)
+			}
+		}
+	}
+	m.refused(t, blocked, "46")
+	m.held = append(m.held, p)
+}
+
+// nested sends from a cgroup below a container's own.
+func (m *stage) nested(t *testing.T) {
+	c := m.run(place{name: "outer", network: "dual"}, "block")
+	m.refused(t, c, "46")
+	g := cgroup.Below(t, c.Pid(t), "inner", "innermost")
+	for family, to := range m.refusedAt() {
+		denied(t, family, "46", g.Probe(t, m.world.Host, append(modesRefused, to)...))
+	}
+}
+
+// leaves lets processes move to the root of the cgroups. It is not held where
+// they may write there, and that is told.
+func (m *stage) leaves(t *testing.T) {
+	root, err := cgroup.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []place{
+		{name: "tree to read", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree:ro"} }},
+		{name: "tree to write", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree"} },
+			open: []string{"cgroup tree: move into a cgroup that is not judged; cure: mount it read-only"}},
+	} {
+		t.Run(p.name, func(t *testing.T) {
+			p.network = "dual"
+			c := m.run(p, "block")
+			m.refused(t, c, "46")
+			to, open := "192.0.2.2:443", len(p.open) > 0
+			if !open {
+				to = m.refusedAt()['4']
+			}
+			all := c.Exec(t, "dial", "-move", "/tree", "-to", to)
+			if all[0].OK != open || all[1].OK != open || !open && all[1].Errno != "EPERM" {
+				t.Errorf("leaves %v: %v", open, all)
+			}
+			m.held = append(m.held, p)
+		})
+	}
+}
+
+// anew removes a container and makes it again, as compose does for a new image:
+// the operator's mode and the policy are the workload's.
+func (m *stage) anew(t *testing.T) {
+	p := place{name: "shop", network: "dual", sends: "veth"}
+	old := m.run(p, "learn")
+	m.covered(t, p.workload())
+	m.egw(t, "", "policy", "allow", p.workload(), "192.0.2.3", "--reason", "e2e")
+	m.egw(t, "", "mode", p.workload(), "block", "--yes", "--reason", "e2e")
+	for range 2 {
+		old.Remove(t)
+		spec := p.spec("learn")
+		spec.Cmd = []string{"loop", "-how", "tcp,udp_sendto", "-rounds", "20", "-to", m.refusedAt()['4'], "-stay"}
+		again := m.docker.Run(m.t, spec)
+		for _, tally := range m.tallies(t, again) {
+			if tally.Denied != tally.Attempts || tally.Attempts == 0 {
+				t.Errorf("from its first instruction: %+v", tally)
+			}
+		}
+		testutil.Eventually(t, "the workload's own rule is in force", func() error {
+			if r := dial(t, again, "192.0.2.3:443"); !r.OK {
+				return errors.New(r.String())
+			}
+			return nil
+		})
+		m.refused(t, again, "46")
+		old = again
+	}
+	m.held = append(m.held, p)
+}
+
+// tallies waits for what a container's program wrote.
+func (m *stage) tallies(t *testing.T, c *docker.Container) (all []probe.Tally) {
+	t.Helper()
+	testutil.Eventually(t, "the output of "+c.Name, func() (err error) {
+		all, err = probe.ParseTallies(strings.NewReader(c.Logs(t)))
+		if err == nil && len(all) != 2 {
+			err = fmt.Errorf("%d lines", len(all))
+		}
+		return err
+	})
+	return all
+}
