@@ -47,7 +47,7 @@ func TestWorkerDoesEveryKindOfTurn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"connect", "udp", "send"} {
+	for _, kind := range []string{"connect", "udp", "send", "bulk", socketUDP, socketTCP} {
 		for _, fresh := range []bool{false, true} {
 			times, err := k.do(turn{Kind: kind, New: fresh, First: 1000, Batches: 3})
 			if err != nil || len(times) != 3 {

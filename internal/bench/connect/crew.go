@@ -1,32 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"slices"
-	"strconv"
-	"syscall"
 )
-
-// member is a worker process.
-type member struct {
-	name string
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *bufio.Scanner
-}
-
-// kind is one thing that is measured.
-type kind struct {
-	turn
-	name string
-	next uint64
-}
 
 // crew takes turns.
 type crew struct {
@@ -38,78 +17,30 @@ type crew struct {
 	decided uint64
 }
 
-// The members. The ratios are to plain.
-const (
-	gated, plain, again, set, tracked = "gate", "plain", "noise", "nftables", "nftables+ct"
-)
-
-func startCrew(g *gate, cpu, n int) (*crew, error) {
-	c := &crew{medians: map[string]map[string][]float64{}, kinds: []*kind{
-		{name: "connect/known", turn: turn{Kind: "connect"}},
-		{name: "connect/new", turn: turn{Kind: "connect", New: true}, next: 1 << 32},
-		{name: "udp/known", turn: turn{Kind: "udp"}},
-		{name: "udp/new", turn: turn{Kind: "udp", New: true}, next: 2 << 32},
-		{name: "send", turn: turn{Kind: "send"}},
-		{name: "bulk", turn: turn{Kind: "bulk"}},
-	}}
-	for _, m := range []struct {
-		name, firewall string
-		cgroup         *os.File
-	}{
-		{plain, "none", g.outside}, {gated, "none", g.inside}, {again, "none", g.outside},
-		{set, "set", g.outside}, {tracked, "conntrack", g.outside},
-	} {
-		k, err := start(m.name, m.cgroup, strconv.Itoa(cpu), strconv.Itoa(n), m.firewall)
+// startCrew starts the members of these roles. What it returns wants an end, with an
+// error too.
+func startCrew(g *gate, o options, n int, roles []role) (*crew, error) {
+	c := &crew{medians: map[string]map[string][]float64{}, kinds: allKinds()}
+	for _, r := range roles {
+		m, err := g.start(r, o, n)
 		if err != nil {
-			return c, fmt.Errorf("start %s: %w", m.name, err)
+			return c, fmt.Errorf("start %s: %w", r.name, err)
 		}
-		c.members = append(c.members, k)
+		c.members = append(c.members, m)
+		if !r.link {
+			continue
+		}
+		if m.link, err = g.newLink(m.cmd.Process.Pid, o.batches*batch); err != nil {
+			return c, fmt.Errorf("link of %s: %w", r.name, err)
+		}
+		if !r.walled {
+			continue
+		}
+		if err := g.wall(m.link); err != nil {
+			return c, fmt.Errorf("wall of %s: %w", r.name, err)
+		}
 	}
 	return c, nil
-}
-
-// start runs a worker that is born in the cgroup, in a new network namespace.
-func start(name string, cgroup *os.File, args ...string) (*member, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(self, append([]string{workerArg}, args...)...)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNET, UseCgroupFD: true, CgroupFD: int(cgroup.Fd()), Pdeathsig: syscall.SIGKILL,
-	}
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	m := &member{name: name, cmd: cmd, in: in, out: bufio.NewScanner(out)}
-	m.out.Buffer(nil, 1<<20)
-	if _, err := m.answer(); err != nil {
-		return nil, errors.Join(err, cmd.Wait())
-	}
-	return m, nil
-}
-
-func (m *member) do(t turn) ([]float64, error) {
-	if err := json.NewEncoder(m.in).Encode(t); err != nil {
-		return nil, fmt.Errorf("%s: %w", m.name, err)
-	}
-	return m.answer()
-}
-
-func (m *member) answer() (times []float64, err error) {
-	if !m.out.Scan() {
-		return nil, fmt.Errorf("%s ended: %w", m.name, errors.Join(m.out.Err(), io.ErrUnexpectedEOF))
-	}
-	return times, json.Unmarshal(m.out.Bytes(), &times)
 }
 
 // rounds lets everybody do everything in each round, in changing order. The
@@ -117,38 +48,27 @@ func (m *member) answer() (times []float64, err error) {
 func (c *crew) rounds(o options) error {
 	for round := range o.rounds + 1 {
 		for _, k := range c.kinds {
-			t := k.turn
-			t.First, t.Batches = k.next, o.batches
+			t := k.at(o.batches)
 			for i := range c.members {
 				m := c.members[(i+round)%len(c.members)]
+				if !m.has(t) {
+					continue
+				}
 				times, err := m.do(t)
 				if err != nil {
 					return err
 				}
-				if m.name == gated {
-					c.decide(k, t, round == 0)
+				if m.gated {
+					c.decided += t.decisions(round == 0)
 				}
 				if round > 0 {
 					c.note(k.name, m.name, median(times))
 				}
 			}
-			k.next += uint64(t.Batches * batch)
+			k.next += uint64(t.count())
 		}
 	}
 	return nil
-}
-
-// decide counts what the gate has to: sends on a connection are not judged,
-// the connection itself is.
-func (c *crew) decide(k *kind, t turn, first bool) {
-	switch k.Kind {
-	case "connect", "udp":
-		c.decided += uint64(t.Batches * batch)
-	case "send":
-		if first {
-			c.decided++
-		}
-	}
 }
 
 func (c *crew) note(kind, member string, ns float64) {
@@ -158,14 +78,16 @@ func (c *crew) note(kind, member string, ns float64) {
 	c.medians[kind][member] = append(c.medians[kind][member], ns)
 }
 
-// print writes a line for each kind: the time without anything, and the
-// ratios of the others to it.
+// print writes a line for each kind: the time without anything, and the ratios to
+// it of the others that did it.
 func (c *crew) print(w io.Writer, n int) {
 	for _, k := range c.kinds {
 		off := c.medians[k.name][plain]
 		fmt.Fprintf(w, "BenchmarkCost/%s/%d\t%d\t%.0f ns/op", k.name, n, len(off), median(off))
-		for _, m := range []string{gated, again, set, tracked} {
-			fmt.Fprintf(w, "\t%.3f %s", ratio(c.medians[k.name][m], off), m)
+		for _, m := range c.members {
+			if m.name != plain && m.has(k.turn) {
+				fmt.Fprintf(w, "\t%.3f %s", ratio(c.medians[k.name][m.name], off), m.name)
+			}
 		}
 		fmt.Fprintln(w)
 	}

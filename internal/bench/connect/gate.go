@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,6 +23,8 @@ type gate struct {
 	dir, pins       string
 	inside, outside *os.File
 	events          uint64
+	links           []*link
+	walled          *link // the one with the wall on it
 }
 
 func openGate(n int) (g *gate, err error) {
@@ -67,7 +70,7 @@ func (g *gate) fill(n int) error {
 	if err != nil {
 		return err
 	}
-	if err := g.SetPolicy(slot, tableOf(prefixesOf(n)), 1); err != nil {
+	if err := g.SetPolicy(slot, tableOf(append(prefixesOf(n), netip.PrefixFrom(farAddr, farAddr.BitLen()))), 1); err != nil {
 		return err
 	}
 	return errors.Join(
@@ -149,8 +152,12 @@ func (g *gate) check(decided uint64) error {
 	if err != nil {
 		return err
 	}
-	if c.Allow != decided || c.Deny != 0 || g.events != decided {
-		return fmt.Errorf("%d decisions, counted %+v, told %d", decided, c, g.events)
+	var refused uint64
+	if g.walled != nil {
+		refused = 1
+	}
+	if c.Allow != decided || c.Deny != refused || g.events != decided+refused {
+		return fmt.Errorf("%d decisions and %d refused packets, counted %+v, told %d", decided, refused, c, g.events)
 	}
 	return nil
 }
@@ -162,11 +169,13 @@ func (g *gate) close() error {
 		errs = append(errs, g.Close())
 	}
 	if g.pins != "" {
-		_, err := bpf.Detach(g.pins)
-		errs = append(errs, err)
+		errs = append(errs, g.detach())
 		if err := os.RemoveAll(g.pins); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	for _, l := range g.links {
+		errs = append(errs, l.close())
 	}
 	for _, name := range []string{"under/inside", "under", "outside", "."} {
 		if g.dir == "" {

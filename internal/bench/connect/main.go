@@ -1,5 +1,6 @@
-// Command connect measures what the gate costs a connect, a datagram and a
-// send, beside an nftables set of the same prefixes.
+// Command connect measures what the gate costs a socket, a connect, a datagram and
+// a send, beside an nftables set of the same prefixes, and what its walls cost on a
+// link like a container's.
 //
 // Workers are processes of their own, each in a network namespace of its own
 // and pinned to one CPU. They take turns within each round: one is born in a
@@ -11,6 +12,11 @@
 // commits the events and sweeps each second meanwhile, and at the end the
 // gate's counters must be the number of what the worker did.
 //
+// The first three have a link besides, to a network namespace of its own in which
+// this command receives, on the other CPU: nothing else is in the two, and no packet
+// leaves them. So has a fourth, whose cgroup is that of the first and whose link
+// has the gate's wall at its far end. All that is sent must arrive.
+//
 // It prints lines as Go's benchmarks do, and needs root and nft.
 package main
 
@@ -18,6 +24,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -62,7 +69,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	for _, n := range o.sizes {
-		if err := measure(ctx, o, n); err != nil {
+		if err := measure(ctx, os.Stdout, o, n, allRoles); err != nil {
 			return fmt.Errorf("%d prefixes: %w", n, err)
 		}
 	}
@@ -70,7 +77,7 @@ func run(ctx context.Context, o options) error {
 }
 
 // measure makes all rounds with one size of the policy.
-func measure(ctx context.Context, o options, n int) (err error) {
+func measure(ctx context.Context, w io.Writer, o options, n int, roles []role) (err error) {
 	g, err := openGate(n)
 	if err != nil {
 		return err
@@ -81,7 +88,7 @@ func measure(ctx context.Context, o options, n int) (err error) {
 		}
 	}()
 	stop := g.read(ctx)
-	c, err := startCrew(g, o.cpu, n)
+	c, err := startCrew(g, o, n, roles)
 	if err == nil {
 		err = c.rounds(o)
 	}
@@ -97,6 +104,6 @@ func measure(ctx context.Context, o options, n int) (err error) {
 	if err := g.check(c.decided); err != nil {
 		return err
 	}
-	c.print(os.Stdout, n)
+	c.print(w, n)
 	return nil
 }

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,10 +25,11 @@ const (
 
 // turn is one task of a worker.
 type turn struct {
-	Kind    string `json:"kind"` // connect, udp, send or bulk
-	New     bool   `json:"new"`  // each destination once
-	First   uint64 `json:"first"`
-	Batches int    `json:"batches"`
+	Kind    string         `json:"kind"` // connect, udp, send, bulk, or of kinds.go
+	New     bool           `json:"new"`  // each destination once
+	First   uint64         `json:"first"`
+	Batches int            `json:"batches"`
+	To      netip.AddrPort `json:"to"` // over a link
 }
 
 // worker sends to itself, on one thread: what a peer does with it costs it
@@ -44,6 +43,7 @@ type worker struct {
 	udp      int
 	out, in  int // an established connection
 	buffer   []byte
+	links    map[string]int // the socket of a kind of turn over the link
 }
 
 // serve does the turns that it reads and writes the nanoseconds of an
@@ -82,7 +82,7 @@ func serve(r io.Reader, w io.Writer, args []string) error {
 }
 
 func newWorker(n int) (k *worker, err error) {
-	k = &worker{walk: prefixesOf(n), buffer: make([]byte, 64<<10)}
+	k = &worker{walk: prefixesOf(n), buffer: make([]byte, 64<<10), links: map[string]int{}}
 	if k.listener, k.tcpPort, err = bound(unix.SOCK_STREAM); err != nil {
 		return nil, err
 	}
@@ -115,28 +115,10 @@ func bound(kind int) (fd, port int, err error) {
 }
 
 func (k *worker) do(t turn) ([]float64, error) {
-	if t.Kind == "send" || t.Kind == "bulk" {
-		if err := k.establish(); err != nil {
-			return nil, err
-		}
+	if err := k.prepare(t); err != nil {
+		return nil, err
 	}
-	port := k.tcpPort
-	switch t.Kind {
-	case "udp":
-		port = k.udpPort
-	case "bulk":
-		if err := k.widen(); err != nil {
-			return nil, err
-		}
-	}
-	to := make([]*unix.SockaddrInet4, t.Batches*batch)
-	for i := range to {
-		at := t.First + uint64(i)
-		if !t.New {
-			at %= knowns
-		}
-		to[i] = &unix.SockaddrInet4{Port: port, Addr: k.walk.at(at)}
-	}
+	to := k.destinations(t)
 	times := make([]float64, 0, t.Batches)
 	for len(to) > 0 {
 		start := time.Now()
@@ -152,7 +134,43 @@ func (k *worker) do(t turn) ([]float64, error) {
 	return times, nil
 }
 
+func (k *worker) prepare(t turn) error {
+	switch t.Kind {
+	case "send":
+		return k.establish()
+	case "bulk":
+		if err := k.establish(); err != nil {
+			return err
+		}
+		return k.widen()
+	case linkSendto, linkUDP, linkStream:
+		return k.openLink(t)
+	}
+	return nil
+}
+
+func (k *worker) destinations(t turn) []*unix.SockaddrInet4 {
+	to := make([]*unix.SockaddrInet4, t.count())
+	port := k.tcpPort
+	if t.Kind == "udp" {
+		port = k.udpPort
+	}
+	for i := range to {
+		if t.linked() {
+			to[i] = &unix.SockaddrInet4{Port: int(t.To.Port()), Addr: t.To.Addr().As4()}
+			continue
+		}
+		at := t.First + uint64(i)
+		if !t.New {
+			at %= knowns
+		}
+		to[i] = &unix.SockaddrInet4{Port: port, Addr: k.walk.at(at)}
+	}
+	return to
+}
+
 func (k *worker) batch(kind string, to []*unix.SockaddrInet4) error {
+	fd := k.links[kind]
 	for _, a := range to {
 		var err error
 		switch kind {
@@ -163,7 +181,17 @@ func (k *worker) batch(kind string, to []*unix.SockaddrInet4) error {
 		case "send":
 			_, err = unix.Write(k.out, k.buffer[:1])
 		case "bulk":
-			_, err = unix.Write(k.out, k.buffer[:16<<10])
+			_, err = unix.Write(k.out, k.buffer[:chunk])
+		case socketUDP:
+			err = makeClose(unix.SOCK_DGRAM)
+		case socketTCP:
+			err = makeClose(unix.SOCK_STREAM)
+		case linkSendto:
+			err = unix.Sendto(fd, k.buffer[:small], 0, a)
+		case linkUDP:
+			_, err = unix.Write(fd, k.buffer[:small])
+		case linkStream:
+			err = writeAll(fd, k.buffer[:chunk])
 		}
 		if err != nil {
 			return err
@@ -234,45 +262,4 @@ func (k *worker) widen() error {
 		unix.SetsockoptInt(k.out, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 4<<20),
 		unix.SetsockoptInt(k.in, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20),
 	)
-}
-
-// loopbackUp is for a new network namespace.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	r, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, r); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
-	}
-	return nil
-}
-
-// firewall puts the prefixes into a set that the output hook asks.
-func firewall(kind string, n int) error {
-	if kind == "none" {
-		return nil
-	}
-	var s strings.Builder
-	s.WriteString("table ip bench {\nset allowed { type ipv4_addr; flags interval; elements = {\n")
-	for _, p := range prefixesOf(n) {
-		s.WriteString(p.String() + ",\n")
-	}
-	s.WriteString("}\n}\nchain out { type filter hook output priority 0; policy accept;\n")
-	if kind == "conntrack" {
-		s.WriteString("ct state established,related accept\n")
-	}
-	s.WriteString("ip daddr @allowed accept\n}\n}\n")
-	c := exec.Command("nft", "-f", "-")
-	c.Stdin, c.Stderr = strings.NewReader(s.String()), os.Stderr
-	if err := c.Run(); err != nil {
-		return fmt.Errorf("nft: %w", err)
-	}
-	return nil
 }
