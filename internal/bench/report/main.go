@@ -74,6 +74,7 @@ func write(w io.Writer, all results, m machine) error {
 	}
 	b.WriteString(goalNotes)
 	costs(&b, all)
+	links(&b, all)
 	b.WriteString("\n## Every number\n\n| benchmark | numbers |\n|---|---|\n")
 	rest(&b, all)
 	_, err := io.WriteString(w, b.String())

@@ -21,7 +21,9 @@ const goalNotes = `
 How to read it:
 - The ratios come with noise: the column "noise" below is a second process without anything, against the first. A
   ratio says no more than it differs from that.
-- The gate's programs run at connect and at sends without a connection. A send on a connection meets none of them.
+- The gate decides at connect and at sends without a connection. A send on a connection meets the program for packets
+  alone, which sees that it has been decided. A socket meets one when it is made; the one for packet sockets, where the
+  kernel loads it, is asked for every process of the host, and so is in the time without anything as well.
 - "Per core" is events by the CPU time of writer, client and embedded server together, from decoded records to the
   acknowledgement by a stream in a file.
 - "Policy change → live" begins with the append, which waits for the disk, and ends when the kernel itself judges by
@@ -31,14 +33,17 @@ How to read it:
   that of the process, test included, right after; the kernel's tables come on top (about 110 bytes a prefix).
 `
 
+// sizes are those of the policies that the gate is measured with.
+var sizes = []string{"10", "1000", "100000"}
+
 // costs is the table of the gate beside nothing and nftables.
 func costs(b *strings.Builder, all results) {
 	b.WriteString("\n## Cost beside nothing and beside nftables\n\n" +
 		"Time without anything, and the others' as a ratio to it: medians of interleaved rounds. `nftables` is a set of the\n" +
 		"same prefixes in the output hook, `nftables+ct` has `ct state established accept` before it.\n\n" +
 		"| operation | prefixes | off, ns | gate | noise | nftables | nftables+ct |\n|---|---|---|---|---|---|---|\n")
-	for _, op := range []string{"connect/known", "connect/new", "udp/known", "udp/new", "send", "bulk"} {
-		for _, n := range []string{"10", "1000", "100000"} {
+	for _, op := range []string{"connect/known", "connect/new", "udp/known", "udp/new", "send", "bulk", "socket/udp", "socket/tcp"} {
+		for _, n := range sizes {
 			u, ok := all["Cost/"+op+"/"+n]
 			if !ok {
 				continue

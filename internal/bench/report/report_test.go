@@ -46,12 +46,34 @@ func TestGoalsAreReachedMissedOrNotMeasured(t *testing.T) {
 
 func TestThePageHasEveryGoalAndCost(t *testing.T) {
 	var b strings.Builder
-	if err := write(&b, results{"Cost/send/10": {"gate": 1.25}, "Odd": {"n": 3}}, machine{cpu: "a CPU"}); err != nil {
+	if err := write(&b, results{
+		"Cost/send/10": {"gate": 1.25}, "Odd": {"n": 3},
+		"Cost/socket/udp/10": {"ns/op": 900, "gate": 1.125}, "Cost/link/udp/10": {"ns/op": 900},
+	}, machine{cpu: "a CPU"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range append([]string{"| send | 10 |", "1.250", "| Odd | 3 n |", "a CPU"}, goals[0].what, goals[len(goals)-1].what) {
+	for _, want := range append([]string{"| send | 10 |", "1.250", "| socket/udp | 10 | 900 | 1.125 |", "| datagrams, connected | 10 |", "| Odd | 3 n |", "a CPU"}, goals[0].what, goals[len(goals)-1].what) {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in the page", want)
 		}
+	}
+}
+
+func TestTheWallsOnALinkAreRates(t *testing.T) {
+	var b strings.Builder
+	links(&b, results{
+		"Cost/link/udp/10":        {"ns/op": 2000, "gate": 1.25, "gate+link": 2, "noise": 1},
+		"Cost/link/stream/100000": {"ns/op": 16e3, "gate": 1, "gate+link": 1.6, "noise": 0.8},
+	})
+	for _, want := range []string{
+		"| datagrams, connected | 10 | 500,000/s | 0.800 | 0.500 | 1.000 |\n",
+		"| established TCP stream | 100000 | 977 MiB/s | 1.000 | 0.625 | 1.250 |\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in:\n%s", want, &b)
+		}
+	}
+	if strings.Contains(b.String(), "not connected |") {
+		t.Error("a row of what was not measured")
 	}
 }
