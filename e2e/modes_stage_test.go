@@ -119,7 +119,7 @@ func (m *stage) run(p place, mode string) *docker.Container {
 
 // hold holds a blocked container of a place against its policy. What is said of
 // it is for told.
-func (m *stage) hold(t *testing.T, p place) {
+func (m *stage) hold(t *testing.T, p place) *docker.Container {
 	t.Helper()
 	c := m.docker.Create(m.t, p.spec("block"))
 	if p.stopped = p.privileged && !allCapabilities(t); p.stopped {
@@ -129,6 +129,7 @@ func (m *stage) hold(t *testing.T, p place) {
 		m.refused(t, c, p.families)
 	}
 	m.held = append(m.held, p)
+	return c
 }
 
 // refusedAt is what no container here may reach, another for each call.

@@ -1,11 +1,14 @@
 package e2e
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
@@ -21,8 +24,7 @@ func (m *stage) places() []place {
 	return []place{
 		{name: "default bridge", network: "bridge", sends: "veth", families: "4"},
 		{name: "user-defined bridge", network: "dual", sends: "veth", families: "46"},
-		{name: "user-defined bridge with NET_RAW", network: "dual", sends: "veth", families: "46", raw: true,
-			open: []string{"NET_RAW: eth0 (veth); cure: cap_drop: [NET_RAW]"}},
+		{name: "user-defined bridge with NET_RAW", network: "dual", sends: "veth", families: "46", raw: true},
 		{name: "none", network: "none", sends: "none"},
 		{name: "host", network: "host", sends: "host", families: "46", open: []string{"host network: shares every interface"}},
 		{name: "host with NET_RAW", network: "host", sends: "host", families: "46", raw: true,
@@ -32,11 +34,11 @@ func (m *stage) places() []place {
 		{name: "host's cgroups seen", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CgroupnsMode = "host" }},
 		{name: "own cgroups seen", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CgroupnsMode = "private" }},
 		{name: "privileged", network: "dual", sends: "veth", families: "46", privileged: true, tweak: func(h *container.HostConfig) { h.CgroupnsMode = "private" },
-			open: []string{"privileged: can leave its cgroup or detach the gate; cure: no privileged", "NET_RAW: cure: no privileged", "NET_ADMIN: add devices"}},
+			open: []string{"privileged: can leave its cgroup or detach the gate; cure: no privileged", "NET_ADMIN: somebody else"}},
 		{name: "privileged, host's cgroups", network: "dual", sends: "veth", families: "46", privileged: true, tweak: func(h *container.HostConfig) { h.CgroupnsMode = "host" },
-			open: []string{"privileged: can leave its cgroup or detach the gate", "cgroup tree: not judged", "NET_RAW: cure: no privileged", "NET_ADMIN: add devices"}},
+			open: []string{"privileged: can leave its cgroup or detach the gate", "cgroup tree: not judged", "NET_ADMIN: somebody else"}},
 		{name: "NET_ADMIN", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.CapAdd = []string{"NET_ADMIN"} },
-			open: []string{"NET_ADMIN: elsewhere on the link"}},
+			open: []string{"NET_ADMIN: somebody else on the link"}},
 		{name: "docker.sock", network: "dual", sends: "veth", families: "46", tweak: func(h *container.HostConfig) { h.Binds = []string{m.docker.Socket + ":/docker.sock:ro"} },
 			open: []string{"docker.sock: can start containers with any label"}},
 	}
@@ -103,10 +105,35 @@ func (m *stage) bridgeless(t *testing.T, driver string) {
 		if r := dial(t, free, "192.0.2.4:443"); !r.OK || loud.Count(t, netip.MustParseAddr("192.0.2.4"), 443) == 0 {
 			t.Errorf("what is not judged does not arrive, or is not seen: %s", r)
 		}
-		m.hold(t, place{name: driver, network: driver, sends: driver, families: "46"})
-		m.hold(t, place{name: driver + " with NET_RAW", network: driver, sends: driver, families: "46", raw: true,
-			open: []string{"NET_RAW: eth0 (" + driver + "); cure: cap_drop: [NET_RAW]"}})
+		p := place{name: driver, network: driver, sends: driver, families: "46", open: []string{"link: no wall stands at eth0 (" + driver + ")"}}
+		m.joins(t, m.hold(t, p))
+		p.name, p.raw, p.open = driver+" with NET_RAW", true, append(p.open, "NET_RAW: eth0 ("+driver+"); cure: cap_drop: [NET_RAW]")
+		m.hold(t, p)
 	})
+}
+
+// joins holds that a container without a wall still tells the link a group.
+func (m *stage) joins(t *testing.T, c *docker.Container) {
+	group := netip.MustParseAddr("239.77.1.2")
+	told := make(chan struct{}, 1)
+	m.world.Tap(t, func(frame []byte) {
+		if bytes.Contains(frame, group.AsSlice()) {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		}
+	})
+	for _, r := range c.Exec(t, "dial", "-how", "join", "-to", netip.AddrPortFrom(group, 9).String()) {
+		if !r.OK {
+			t.Fatal(r)
+		}
+	}
+	select {
+	case <-told:
+	case <-time.After(testutil.Long):
+		t.Error("the group is not told: the link has a wall")
+	}
 }
 
 // beside holds that a container in the network of a blocked one is judged by
@@ -137,32 +164,46 @@ func (m *stage) nested(t *testing.T) {
 	}
 }
 
-// leaves lets processes move to the root of the cgroups. It is not held where
-// they may write there, and that is told.
+// leaves lets processes move to another cgroup. They are held where they may not
+// write there, or where the wall on the link takes what is nobody's for the
+// container's; but not if they pass for another container, which is told.
 func (m *stage) leaves(t *testing.T) {
 	root, err := cgroup.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range []place{
-		{name: "tree to read", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree:ro"} }},
-		{name: "tree to write", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree"} },
-			open: []string{"cgroup tree: move into a cgroup that is not judged; cure: mount it read-only"}},
+	allowed := "/tree/docker/" + m.docker.Run(m.t, docker.Spec{Name: "other", Network: "dual", Cmd: []string{"stay"}}).ID
+	read := place{name: "tree to read", network: "dual", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree:ro"} }}
+	write := place{name: "tree to write", network: "dual", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree"} },
+		open: []string{"cgroup tree: move into a cgroup that is not judged; cure: mount it read-only"}}
+	host := write
+	host.name, host.network, host.sends, host.open = "tree to write, host", "host", "host", append(slices.Clone(write.open), "host network: shares")
+	for _, way := range []struct {
+		p            place
+		to, whose    string
+		moves, leads bool
+	}{
+		{read, "/tree", "nobody's", false, false}, {read, allowed, "another's", false, false},
+		{write, "/tree", "nobody's", true, false}, {write, allowed, "another's", true, true},
+		{host, "/tree", "nobody's", true, true},
 	} {
-		t.Run(p.name, func(t *testing.T) {
-			p.network = "dual"
-			c := m.run(p, "block")
+		t.Run(way.p.name+", "+way.whose, func(t *testing.T) {
+			c := m.run(way.p, "block")
 			m.refused(t, c, "46")
-			to, open := "192.0.2.2:443", len(p.open) > 0
-			if !open {
-				to = m.refusedAt()['4']
+			dst, wait := m.refusedAt()['4'], "100ms"
+			if way.leads {
+				dst, wait = "192.0.2.2:443", "20s"
 			}
-			all := c.Exec(t, "dial", "-move", "/tree", "-to", to)
-			if all[0].OK != open || all[1].OK != open || !open && all[1].Errno != "EPERM" {
-				t.Errorf("leaves %v: %v", open, all)
+			all := c.Exec(t, "dial", "-move", way.to, "-timeout", wait, "-to", dst)
+			if all[0].OK != way.moves || all[1].OK != way.leads || !way.moves && all[1].Errno != "EPERM" {
+				t.Errorf("moves %v, gets out %v: %v", way.moves, way.leads, all)
 			}
-			m.held = append(m.held, p)
+			c.Remove(t)
 		})
+	}
+	for _, p := range []place{read, write, host} {
+		m.run(p, "block")
+		m.held = append(m.held, p)
 	}
 }
 

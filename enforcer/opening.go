@@ -57,24 +57,30 @@ func (s subject) openings() []Opening {
 	add(s.hostNet, Opening{
 		What: "host network", Why: "shares every interface and abstract socket of the host", Cure: "a network of its own",
 	})
-	if o, open := s.packetSockets(); open {
+	at := s.wallless()
+	add(at != "" && !s.hostNet, Opening{
+		What: "link", Why: "no wall stands at " + at + ": what its kernel sends by itself, such as the groups that it joins, is not judged", Cure: "a bridge network",
+	})
+	if o, open := s.packetSockets(at); open {
 		out = append(out, o)
 	}
-	add(s.NetAdmin, Opening{
-		What: "NET_ADMIN", Why: "can lead what is allowed elsewhere on the link, and add devices to its network", Cure: "do not add it",
-	})
+	admin := Opening{What: "NET_ADMIN", Why: "can lead what is allowed to somebody else on the link, and its addresses can be a message", Cure: "do not add it"}
+	if at != "" {
+		admin.Why = "can lead what is allowed elsewhere, by tunnels and devices of its own"
+	}
+	add(s.NetAdmin, admin)
 	add(s.raw, Opening{
 		What: "egress.raw=allow", Why: "raw, SCTP and UDP-Lite sockets are kept by the label; their packets are judged", Cure: "leave the label out",
 	})
 	return out
 }
 
-// packetSockets is about those of a container that runs.
-func (s subject) packetSockets() (Opening, bool) {
-	if !s.NetRaw || !s.ok || s.refuses && !s.raw {
+// packetSockets is about those of a container that runs, whose devices at have
+// no wall.
+func (s subject) packetSockets(at string) (Opening, bool) {
+	if !s.NetRaw || s.refuses && !s.raw {
 		return Opening{}, false
 	}
-	at := s.wallless()
 	o := Opening{
 		What: "NET_RAW", Why: "packet sockets are not refused by this kernel, and no wall stands at " + at, Cure: "cap_drop: [NET_RAW]",
 	}

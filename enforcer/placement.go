@@ -155,8 +155,12 @@ func (s sight) kinds() []string {
 // raise it, takes NET_ADMIN.
 func leadsOut(d netns.Device) bool { return d.Up && d.Kind != netns.Loopback && d.Kind != "dummy" }
 
-// wallless are the devices at which nothing drops what packet sockets write.
+// wallless are the devices at which nothing drops what packet sockets write; of a
+// container that does not run, none.
 func (s sight) wallless() string {
+	if !s.ok {
+		return ""
+	}
 	if s.err != nil {
 		return "devices that could not be looked at (" + s.err.Error() + ")"
 	}

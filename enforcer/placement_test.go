@@ -96,30 +96,32 @@ func TestTheWordsForANetwork(t *testing.T) {
 
 func TestWhatIsOpen(t *testing.T) {
 	const cure = "cap_drop: [NET_RAW]"
-	raw := Placement{NetRaw: true}
+	raw, admin := Placement{NetRaw: true}, Placement{NetAdmin: true}
+	behind := sees(lo, eth0)
+	behind.walls = map[int]bool{eth0.Peer: true}
 	host := sight{Namespace: netns.Namespace{Host: true, Devices: []netns.Device{lo, eth0}}, ok: true}
 	for name, c := range map[string]struct {
 		s    subject
 		want []string // what, with at least these words
 	}{
-		"nothing":                                  {subject{sight: sees(lo, eth0)}, nil},
-		"packet sockets where none are refused":    {subject{Placement: raw, sight: sees(lo, eth0)}, []string{"NET_RAW: no wall stands at eth0 (veth); cure: " + cure}},
-		"every device without a wall":              {subject{Placement: raw, sight: sees(lo, macvlan, tunnel, eth0)}, []string{"NET_RAW: eth0 (veth), eth1 (macvlan);"}},
-		"packet sockets that are refused":          {subject{Placement: raw, sight: sees(lo, eth0), refuses: true}, nil},
-		"packet sockets kept by the label":         {subject{Placement: raw, sight: sees(lo, eth0), refuses: true, raw: true}, []string{"NET_RAW: kept by the label", "egress.raw=allow: sockets are kept"}},
-		"packet sockets behind a wall":             {subject{Placement: raw, sight: sight{Namespace: netns.Namespace{Devices: []netns.Device{lo, eth0}}, walls: map[int]bool{9: true}, ok: true}}, nil},
+		"nothing":                                  {subject{sight: behind}, nil},
+		"packet sockets where none are refused":    {subject{Placement: raw, sight: sees(lo, eth0)}, []string{"link: no wall stands at eth0 (veth): what its kernel sends", "NET_RAW: no wall stands at eth0 (veth); cure: " + cure}},
+		"every device without a wall":              {subject{Placement: raw, sight: sees(lo, macvlan, tunnel, eth0)}, []string{"link: eth0 (veth), eth1 (macvlan):", "NET_RAW: eth0 (veth), eth1 (macvlan);"}},
+		"packet sockets that are refused":          {subject{Placement: raw, sight: sees(lo, eth0), refuses: true}, []string{"link: eth0"}},
+		"packet sockets kept by the label":         {subject{Placement: raw, sight: sees(lo, eth0), refuses: true, raw: true}, []string{"link: eth0", "NET_RAW: kept by the label", "egress.raw=allow: sockets are kept"}},
+		"packet sockets behind a wall":             {subject{Placement: raw, sight: behind}, nil},
 		"packet sockets without a device":          {subject{Placement: raw, sight: sees(lo)}, nil},
 		"packet sockets of one that does not run":  {subject{Placement: raw}, nil},
-		"packet sockets where nothing can be seen": {subject{Placement: raw, sight: sight{ok: true, err: errors.New("no leave")}}, []string{"NET_RAW: no leave"}},
+		"packet sockets where nothing can be seen": {subject{Placement: raw, sight: sight{ok: true, err: errors.New("no leave")}}, []string{"link: no leave", "NET_RAW: no leave"}},
 		"host network":                             {subject{Placement: raw, sight: host, hostNet: true}, []string{"host network: abstract socket", "NET_RAW: the host's own devices"}},
 		"privileged": {subject{Placement: Placement{Privileged: true, NetRaw: true, NetAdmin: true, SysAdmin: true}, sight: sees(lo, eth0)},
-			[]string{"privileged: leave its cgroup", "NET_RAW: cure: no privileged", "NET_ADMIN: elsewhere on the link"}},
+			[]string{"privileged: leave its cgroup", "link: eth0", "NET_RAW: cure: no privileged", "NET_ADMIN: by tunnels"}},
 		"the cgroup tree":                   {subject{Placement: Placement{CgroupMount: true}}, []string{"cgroup tree: a cgroup that is not judged; cure: mount it read-only"}},
 		"the host's cgroups, seen":          {subject{Placement: Placement{HostCgroups: true}}, nil},
 		"the host's cgroups and a mount":    {subject{Placement: Placement{HostCgroups: true, SysAdmin: true}}, []string{"cgroup tree", "SYS_ADMIN: detach"}},
 		"the engine":                        {subject{Placement: Placement{DockerSock: true}}, []string{"docker.sock: start containers"}},
 		"processes that cannot be told":     {subject{lost: "no cgroup"}, []string{"cgroup: no cgroup"}},
-		"a network of its own to work upon": {subject{Placement: Placement{NetAdmin: true}}, []string{"NET_ADMIN"}},
+		"a network of its own to work upon": {subject{Placement: admin, sight: behind}, []string{"NET_ADMIN: somebody else on the link"}},
 	} {
 		var got []string
 		for _, o := range c.s.openings() {

@@ -28,10 +28,11 @@ var techniques = map[string]technique{
 	"udp_sendmmsg":         udpSendmmsg,
 	"udp_v4_on_v6":         udpV4OnV6,
 	"ping":                 ping,
+	"join":                 join,
 }
 
 // Techniques lists the names for Dial of one transport, "tcp" or "udp". Besides
-// them there is ping.
+// them there are ping and join.
 func Techniques(transport string) []string {
 	names := slices.Sorted(maps.Keys(techniques))
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasPrefix(n, transport) })
@@ -209,5 +210,12 @@ func ping(to netip.AddrPort, timeout time.Duration) error {
 			return err
 		}
 		return compare(buf[min(header, n):n])
+	})
+}
+
+// join joins a group of IPv4, which the kernel tells the link.
+func join(to netip.AddrPort, timeout time.Duration) error {
+	return withSocket(to, unix.SOCK_DGRAM, 0, timeout, func(s *socket) error {
+		return step("setsockopt", unix.SetsockoptIPMreq(s.fd, unix.IPPROTO_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreq{Multiaddr: to.Addr().As4()}))
 	})
 }
