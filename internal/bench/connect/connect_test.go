@@ -57,6 +57,28 @@ func TestWorkerDoesEveryKindOfTurn(t *testing.T) {
 	}
 }
 
+func TestEverybodyIsTheFirstEquallyOften(t *testing.T) {
+	c := &crew{}
+	for _, r := range allRoles {
+		c.members = append(c.members, &member{role: r})
+	}
+	for _, k := range allKinds() {
+		first, n := map[string]int{}, len(c.order(k.turn, 0))
+		for round := range 3 * n {
+			order := c.order(k.turn, round)
+			first[order[0].name]++
+			if len(order) != n {
+				t.Errorf("%s: %d members in round %d, %d before", k.name, len(order), round, n)
+			}
+		}
+		for name, times := range first {
+			if times != 3 || len(first) != n {
+				t.Errorf("%s: %s is the first in %d of %d rounds, %d others ever", k.name, name, times, 3*n, len(first)-1)
+			}
+		}
+	}
+}
+
 func TestRatioIsTheMedianOfRounds(t *testing.T) {
 	if got := ratio([]float64{2, 30, 8}, []float64{1, 10, 2}); got != 3 {
 		t.Errorf("ratio %v, want 3", got)

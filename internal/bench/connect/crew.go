@@ -49,11 +49,7 @@ func (c *crew) rounds(o options) error {
 	for round := range o.rounds + 1 {
 		for _, k := range c.kinds {
 			t := k.at(o.batches)
-			for i := range c.members {
-				m := c.members[(i+round)%len(c.members)]
-				if !m.has(t) {
-					continue
-				}
+			for _, m := range c.order(t, round) {
 				times, err := m.do(t)
 				if err != nil {
 					return err
@@ -69,6 +65,17 @@ func (c *crew) rounds(o options) error {
 		}
 	}
 	return nil
+}
+
+// order is that in which members take a turn. Everybody is the first equally often,
+// which costs more.
+func (c *crew) order(t turn, round int) []*member {
+	ms := slices.DeleteFunc(slices.Clone(c.members), func(m *member) bool { return !m.has(t) })
+	if len(ms) == 0 {
+		return nil
+	}
+	first := round % len(ms)
+	return slices.Concat(ms[first:], ms[:first])
 }
 
 func (c *crew) note(kind, member string, ns float64) {
