@@ -424,7 +424,7 @@ func TestPinsOfDevicesThatAreGoneAreRemoved(t *testing.T) {
 func TestGroupsAreJudgedAsDestinations(t *testing.T) {
 	f := newWalled(t, policy.ModeBlock)
 	fine4, fine6 := netip.MustParseAddr("239.1.2.3"), netip.MustParseAddr("ff15::7")
-	f.putPolicy(t, 1, table(fine4.String()+"/32", fine6.String()+"/128"), 1)
+	f.putPolicy(t, 1, table(fine4.String()+"/32", "239.1.2.4/32", fine6.String()+"/128"), 1)
 	var fd int
 	f.in(t, f.w.Host, func() (err error) {
 		fd, err = makeSocket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
@@ -464,6 +464,19 @@ func TestGroupsAreJudgedAsDestinations(t *testing.T) {
 			return nil
 		})
 	}
+	// Of a group that is allowed, from somebody whose address is a message.
+	before := f.denials(t)
+	f.in(t, f.w.Host, func() error {
+		source, own := refused4.As4(), world.HostAddr4.As4()
+		group := netip.MustParseAddr("239.1.2.4").As4()
+		return unix.SetsockoptString(fd, unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, string(group[:])+string(own[:])+string(source[:]))
+	})
+	testutil.Eventually(t, "the report of a source is refused", func() error {
+		if f.denials(t) == before {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 }
 
 // TestTheEngineWorksInAContainersNetwork holds that sockets of no container's may

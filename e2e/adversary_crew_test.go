@@ -111,6 +111,7 @@ func (c *crew) abstract() {
 type hostile struct {
 	name, mode string
 	verb       string
+	args       []string
 	// policy is the label egress.policy; empty is adversaryPolicy.
 	policy string
 	// user is who it is, caps what it has of the techniques' capabilities.
@@ -177,7 +178,7 @@ func (c *crew) start(h *hostile) {
 		c.t.Fatal(err)
 	}
 	h.c = c.docker.Run(c.t, docker.Spec{
-		Name: h.name, Labels: h.labels(), Network: "dual", Cmd: []string{h.verb, string(settings)},
+		Name: h.name, Labels: h.labels(), Network: "dual", Cmd: append([]string{h.verb, string(settings)}, h.args...),
 		Tweak: func(config *container.Config, host *container.HostConfig) {
 			config.Entrypoint = []string{adversaryPath}
 			// Signals of the Go scheduler would interrupt system calls.

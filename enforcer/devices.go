@@ -84,11 +84,16 @@ func (e *Enforcer) followDevices(ctx context.Context) error {
 	w := walls{gate: e.gate, running: e.registry.running, stand: map[int]bool{}, owners: owners, unknown: map[int]time.Time{}}
 	var broken error
 	updates, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
-	defer close(done)
+	defer func() {
+		close(done)
+		for range updates { // until who writes them has ended
+		}
+	}()
 	err = netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{
 		ErrorCallback: func(err error) { broken = err }, // before it closes the channel
 	})
 	if err != nil {
+		close(updates)
 		return fmt.Errorf("watch network devices: %w", err)
 	}
 	e.wallProblem(e.compareDevices(&w))

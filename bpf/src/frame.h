@@ -177,6 +177,7 @@ static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const s
 	struct addr group = {}, first = {};
 	struct report r = {};
 	u32 i, v4, found = 0;
+	u8 record[4] = {};
 
 	if (read_report(skb, p, &r) || r.count > GROUPS)
 		return judge_packet(a, ASTRAY_OPTIONS);
@@ -186,6 +187,10 @@ static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const s
 			return judge_packet(a, ASTRAY_OPTIONS);
 		if (!r.v6)
 			addr_from_v4(&group, v4);
+		/* The senders that are wanted could be a message, too. */
+		if (r.step && (load(skb, r.at + i * r.step - sizeof(record), record, sizeof(record)) ||
+			       record[1] || record[2] || record[3]))
+			return judge_packet(a, ASTRAY_OPTIONS);
 		if (is_ordinary_group(&group))
 			continue;
 		if (found && !same(&group, &first))
