@@ -59,6 +59,7 @@ func TestModes(t *testing.T) {
 	}
 	t.Run("beside a blocked one", m.beside)
 	t.Run("a nested cgroup", m.nested)
+	t.Run("inside another's cgroup", m.inside)
 	t.Run("another cgroup", m.leaves)
 	t.Run("made anew under the same name", m.anew)
 	t.Run("what is said", m.told)
@@ -162,6 +163,26 @@ func (m *stage) nested(t *testing.T) {
 	for family, to := range m.refusedAt() {
 		denied(t, family, "46", g.Probe(t, m.world.Host, append(modesRefused, to)...))
 	}
+}
+
+// inside puts a container's cgroup into that of one which may go out. Until the
+// enforcer has seen it, it may too, which is told.
+func (m *stage) inside(t *testing.T) {
+	outer := m.run(place{name: "around", network: "dual"}, "")
+	p := place{name: "inside another's", network: "dual", sends: "veth", tweak: func(h *container.HostConfig) { h.CgroupParent = "/docker/" + outer.ID },
+		open: []string{"cgroup parent: judged as container " + outer.ID[:12] + ", until"}}
+	c := m.run(p, "block")
+	testutil.Eventually(t, "the enforcer has seen it", func() error {
+		if r := dial(t, c, "192.0.2.6:443"); !r.Denied() {
+			return errors.New(r.String())
+		}
+		return nil
+	})
+	m.refused(t, c, "46")
+	if r := dial(t, outer, "192.0.2.7:443"); !r.OK {
+		t.Errorf("the one around it: %s", r)
+	}
+	m.held = append(m.held, p)
 }
 
 // leaves lets processes move to another cgroup. They are held where they may not

@@ -97,7 +97,7 @@ func (r *registry) effect(workload string) policy.Effect {
 
 // connections cuts, or counts, what a container is refused.
 func (e *Enforcer) connections(c Container, keep bool) (int, error) {
-	tree, err := cgroupTree(c.cgroup)
+	tree, err := e.registry.tree(c)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil // the container has ended
 	}

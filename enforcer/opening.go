@@ -54,6 +54,9 @@ func (s subject) openings() []Opening {
 	add(s.DockerSock, Opening{
 		What: "docker.sock", Why: "can start containers with any label", Cure: "do not mount it, or a proxy that starts none", Host: true,
 	})
+	add(s.CgroupOf != "", Opening{
+		What: "cgroup parent", Why: "at every start it is judged as container " + s.CgroupOf + ", until the enforcer has seen it", Cure: "no container's cgroup as cgroup_parent",
+	})
 	add(s.hostNet, Opening{
 		What: "host network", Why: "shares every interface and abstract socket of the host", Cure: "a network of its own",
 	})

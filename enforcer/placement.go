@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -27,6 +28,8 @@ type Placement struct {
 	SysAdmin   bool `json:"sys_admin,omitempty"`
 	// HostCgroups: it sees the host's cgroups, not its own as the root.
 	HostCgroups bool `json:"host_cgroups,omitempty"`
+	// CgroupOf is the container in whose cgroup its own is.
+	CgroupOf string `json:"cgroup_of,omitempty"`
 	// CgroupMount: the host's cgroup tree is mounted, and it may write there.
 	CgroupMount bool `json:"cgroup_mount,omitempty"`
 	DockerSock  bool `json:"docker_sock,omitempty"`
@@ -37,7 +40,7 @@ func placed(c container.InspectResponse) Placement {
 	p := Placement{}
 	if h := c.HostConfig; h != nil {
 		p.NetMode, p.Privileged = string(h.NetworkMode), h.Privileged
-		p.HostCgroups = h.CgroupnsMode.IsHost()
+		p.HostCgroups, p.CgroupOf = h.CgroupnsMode.IsHost(), containerIn(h.CgroupParent)
 		p.NetRaw = capable(h, "NET_RAW", true)
 		p.NetAdmin = capable(h, "NET_ADMIN", false)
 		p.SysAdmin = capable(h, "SYS_ADMIN", false)
@@ -55,6 +58,20 @@ func placed(c container.InspectResponse) Placement {
 	}
 	return p
 }
+
+// containerIn finds the innermost cgroup of a path that is named as those of
+// containers are.
+func containerIn(path string) string {
+	for _, part := range slices.Backward(strings.Split(path, "/")) {
+		if m := cgroupName.FindStringSubmatch(part); m != nil {
+			return short(m[1])
+		}
+	}
+	return ""
+}
+
+// cgroupName is what Docker's drivers give a container's cgroup.
+var cgroupName = regexp.MustCompile(`^(?:docker-)?([0-9a-f]{64})(?:\.scope)?$`)
 
 // engineSockets are where one can start containers without being asked for labels.
 var engineSockets = []string{"/run/docker.sock", "/var/run/docker.sock", "/run/containerd/containerd.sock"}

@@ -59,6 +59,19 @@ func TestWhatAMountGives(t *testing.T) {
 	}
 }
 
+func TestTheCgroupOfAnotherContainerIsFoundInAParent(t *testing.T) {
+	id := strings.Repeat("0a", 32)
+	for parent, want := range map[string]string{
+		"": "", "/docker": "", "system.slice": "", "/docker/" + id: id[:12], "/docker/" + id + "/inner": id[:12],
+		"docker-" + id + ".scope": id[:12], "/docker/" + id[1:]: "",
+	} {
+		base := &container.ContainerJSONBase{HostConfig: &container.HostConfig{Resources: container.Resources{CgroupParent: parent}}}
+		if p := placed(container.InspectResponse{ContainerJSONBase: base}); p.CgroupOf != want {
+			t.Errorf("%s: %q, want %q", parent, p.CgroupOf, want)
+		}
+	}
+}
+
 // Devices as a container has them.
 var (
 	lo      = netns.Device{Name: "lo", Index: 1, Kind: netns.Loopback, Up: true}
@@ -120,6 +133,7 @@ func TestWhatIsOpen(t *testing.T) {
 		"the host's cgroups, seen":          {subject{Placement: Placement{HostCgroups: true}}, nil},
 		"the host's cgroups and a mount":    {subject{Placement: Placement{HostCgroups: true, SysAdmin: true}}, []string{"cgroup tree", "SYS_ADMIN: detach"}},
 		"the engine":                        {subject{Placement: Placement{DockerSock: true}}, []string{"docker.sock: start containers"}},
+		"inside another's cgroup":           {subject{Placement: Placement{CgroupOf: "0a0a"}}, []string{"cgroup parent: judged as container 0a0a"}},
 		"processes that cannot be told":     {subject{lost: "no cgroup"}, []string{"cgroup: no cgroup"}},
 		"a network of its own to work upon": {subject{Placement: admin, sight: behind}, []string{"NET_ADMIN: somebody else on the link"}},
 	} {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,9 @@ func (r *registry) verify(root, id string, pid int) error {
 	if path == "/" || strings.HasPrefix(path, "/..") {
 		return errNoContainerCgroup
 	}
+	if err := r.elsewhere(path, id); err != nil {
+		return err
+	}
 	own := filepath.Join(root, containerCgroup(path, id))
 	tree, err := cgroupTree(own)
 	if err != nil {
@@ -75,12 +79,59 @@ func (r *registry) verify(root, id string, pid int) error {
 		return nil
 	}
 	c.cgroup = own
-	for cg := range tree {
+	for cg := range r.own(c, tree) {
 		if err := r.kernel.PutCgroup(cg, c.Index); err != nil {
 			return fmt.Errorf("container %s: %w", c.Name, err)
 		}
 	}
 	return nil
+}
+
+// elsewhere is the error of a first process that has moved into the cgroup of
+// another container, which must not become this one's.
+func (r *registry) elsewhere(path, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var in *Container
+	for part := range strings.SplitSeq(path, "/") {
+		name := strings.TrimSuffix(strings.TrimPrefix(part, "docker-"), ".scope")
+		if name == id {
+			return nil
+		}
+		if c, ok := r.containers[name]; ok {
+			in = c
+		}
+	}
+	if in != nil {
+		return fmt.Errorf("its first process is in the cgroup of container %s", in.Name)
+	}
+	return nil
+}
+
+// own leaves out of a container's tree what another container was seen to have
+// there, as by --cgroup-parent; r.mu is held.
+func (r *registry) own(c *Container, tree map[uint64]string) map[uint64]string {
+	for _, other := range r.containers {
+		if other == c || other.cgroup == c.cgroup || !within(other.cgroup, c.cgroup) {
+			continue
+		}
+		maps.DeleteFunc(tree, func(_ uint64, path string) bool { return within(path, other.cgroup) })
+	}
+	return tree
+}
+
+// tree gives what is a container's own of its cgroup and those below.
+func (r *registry) tree(c Container) (map[uint64]string, error) {
+	tree, err := cgroupTree(c.cgroup)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known, ok := r.containers[c.ID]; ok {
+		return r.own(known, tree), nil
+	}
+	return tree, nil
 }
 
 // containerCgroup climbs from the cgroup of a container's first process to the
