@@ -11,6 +11,7 @@ import (
 
 func TestFirstInstallAsTheManualSays(t *testing.T) {
 	t.Log(sh(t, "uname -srv; systemctl --version | head -n 1; dockerd --version"))
+	t.Cleanup(func() { journal(t, "egw-enforcer") })
 	sh(t, "cd /opt/vmtest/src && sh -ex /opt/vmtest/install.sh")
 	for _, unit := range []string{"egw-enforcer", "docker", "vmtest-sink"} {
 		if out, err := try("systemctl is-active %s", unit); err != nil {

@@ -43,6 +43,14 @@ func try(format string, args ...any) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
+// journal shows, where the test failed, what a unit said.
+func journal(t *testing.T, unit string) {
+	if t.Failed() {
+		out, err := try("journalctl -n 60 --no-pager -u %s", unit)
+		t.Log(out, err)
+	}
+}
+
 // sends are the techniques that must be refused: a call that connects or sends.
 const sends = "tcp,udp_connected,udp_sendto"
 
