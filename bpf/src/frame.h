@@ -170,38 +170,61 @@ static __always_inline int is_ordinary_group(const struct addr *g)
 	return !g->w[2] && (last == ALL_NODES || last == ALL_ROUTERS || last == ALL_SNOOPERS);
 }
 
+/* What the groups of a report are. */
+enum groups {
+	GROUPS_ORDINARY,
+	/* But for one, which is the destination then. */
+	GROUPS_ONE,
+	GROUPS_ODD,
+};
+
+/* The verifier sees it once for each group, so it decides nothing. */
+static __noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct addr *one)
+{
+	u32 i, v4, count, found = GROUPS_ORDINARY;
+	struct addr group = {};
+	struct report r = {};
+	u8 record[4] = {};
+
+	if (read_report(skb, p, &r) || r.count > GROUPS)
+		return GROUPS_ODD;
+	count = r.count;
+	/* Else the compiler leaves the bound of i to that of count, which the verifier of
+	 * 6.1 forgets on the stack: to it the loop has no end. */
+	KEEP_APART(count);
+	for (i = 0; i < GROUPS && i < count; i++) {
+		if (r.v6 ? load(skb, r.at + i * r.step, &group, sizeof(group))
+			 : load(skb, r.at + i * r.step, &v4, sizeof(v4)))
+			return GROUPS_ODD;
+		if (!r.v6)
+			addr_from_v4(&group, v4);
+		/* The senders that are wanted could be a message, too. */
+		if (r.step &&
+		    (load(skb, r.at + i * r.step - sizeof(record), record, sizeof(record)) ||
+		     record[1] || record[2] || record[3]))
+			return GROUPS_ODD;
+		if (is_ordinary_group(&group))
+			continue;
+		if (found && !same(&group, one))
+			return GROUPS_ODD;
+		*one = group;
+		found = GROUPS_ONE;
+	}
+	return found;
+}
+
 /* A container's kernel tells which groups its processes joined, and their addresses
  * could be a message. So all must be ordinary, but for one that the policy allows. */
 static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const struct packet *p)
 {
-	struct addr group = {}, first = {};
-	struct report r = {};
-	u32 i, v4, found = 0;
-	u8 record[4] = {};
+	struct addr one = {};
+	u32 groups = groups_of(skb, p, &one);
 
-	if (read_report(skb, p, &r) || r.count > GROUPS)
-		return judge_packet(a, ASTRAY_OPTIONS);
-	for (i = 0; i < GROUPS && i < r.count; i++) {
-		if (r.v6 ? load(skb, r.at + i * r.step, &group, sizeof(group))
-			 : load(skb, r.at + i * r.step, &v4, sizeof(v4)))
-			return judge_packet(a, ASTRAY_OPTIONS);
-		if (!r.v6)
-			addr_from_v4(&group, v4);
-		/* The senders that are wanted could be a message, too. */
-		if (r.step && (load(skb, r.at + i * r.step - sizeof(record), record, sizeof(record)) ||
-			       record[1] || record[2] || record[3]))
-			return judge_packet(a, ASTRAY_OPTIONS);
-		if (is_ordinary_group(&group))
-			continue;
-		if (found && !same(&group, &first))
-			return judge_packet(a, ASTRAY_OPTIONS);
-		first = group;
-		found = 1;
-	}
-	if (!found)
+	if (groups == GROUPS_ORDINARY)
 		return VERDICT_ALLOW;
-	a->key.dst = first;
-	return judge_packet(a, 0);
+	if (groups == GROUPS_ONE)
+		a->key.dst = one;
+	return judge_packet(a, groups == GROUPS_ONE ? 0 : ASTRAY_OPTIONS);
 }
 
 /* The verdict for a packet of a blocked container. */
