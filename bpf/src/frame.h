@@ -178,15 +178,16 @@ enum groups {
 	GROUPS_ODD,
 };
 
-/* The verifier sees it once for each group, so it decides nothing. */
-static __noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct addr *one)
+/* Not static: so the verifier looks at the loop once, by itself, and not again for each
+ * state that a caller can be in. */
+__noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct addr *one)
 {
 	u32 i, v4, count, found = GROUPS_ORDINARY;
 	struct addr group = {};
 	struct report r = {};
 	u8 record[4] = {};
 
-	if (read_report(skb, p, &r) || r.count > GROUPS)
+	if (!p || !one || read_report(skb, p, &r) || r.count > GROUPS)
 		return GROUPS_ODD;
 	count = r.count;
 	/* Else the compiler leaves the bound of i to that of count, which the verifier of
