@@ -48,14 +48,16 @@ func (m *stage) places() []place {
 // what its policy does; or that status and doctor say what is open.
 func TestModes(t *testing.T) {
 	m := newStage(t)
-	m.world.Uplink(t, modesParent, netip.MustParsePrefix("10.203.50.1/24"), netip.MustParsePrefix("fd00:203:50::1/64"))
+	for _, b := range bridgeless {
+		m.world.Uplink(t, b.parent(), netip.MustParsePrefix(b.gateway4+"/24"), netip.MustParsePrefix(b.gateway6+"/64"))
+	}
 	m.watch(t)
 	m.docker.Run(t, docker.Spec{Name: "allowed", Network: "dual", Cmd: []string{"stay"}})
 	for _, p := range m.places() {
 		t.Run(p.name, func(t *testing.T) { m.hold(t, p) })
 	}
-	for _, driver := range []string{"macvlan", "ipvlan"} {
-		m.bridgeless(t, driver)
+	for _, b := range bridgeless {
+		m.bridgeless(t, b)
 	}
 	t.Run("beside a blocked one", m.beside)
 	t.Run("a nested cgroup", m.nested)
@@ -85,20 +87,26 @@ func TestModesWithUserNamespaces(t *testing.T) {
 	nothing(t, m.never, "from any user namespace")
 }
 
-// modesParent is the device that networks without a bridge are above.
-const modesParent = "egwparent"
+// above is a kind of network that is above a device of the host's, of which a
+// device can bear one kind.
+type above struct{ driver, gateway4, gateway6 string }
+
+func (a above) parent() string { return "egw" + a.driver }
+
+var bridgeless = []above{{"macvlan", "10.203.50.1", "fd00:203:50::1"}, {"ipvlan", "10.203.51.1", "fd00:203:51::1"}}
 
 // bridgeless places containers in networks above a device.
-func (m *stage) bridgeless(t *testing.T, driver string) {
+func (m *stage) bridgeless(t *testing.T, a above) {
+	driver := a.driver
 	if !m.world.Has(t, driver) {
 		t.Logf("this kernel has no %s", driver)
 		return
 	}
 	t.Run(driver, func(t *testing.T) {
 		m.docker.Network(m.t, driver, network.CreateOptions{
-			Driver: driver, Options: map[string]string{"parent": modesParent},
+			Driver: driver, Options: map[string]string{"parent": a.parent()},
 			IPAM: &network.IPAM{Config: []network.IPAMConfig{
-				{Subnet: "10.203.50.0/24", Gateway: "10.203.50.1"}, {Subnet: "fd00:203:50::/64", Gateway: "fd00:203:50::1"},
+				{Subnet: a.gateway4 + "/24", Gateway: a.gateway4}, {Subnet: a.gateway6 + "/64", Gateway: a.gateway6},
 			}},
 		})
 		loud := m.world.Capture(t, netip.MustParsePrefix("192.0.2.4/32"))
@@ -195,7 +203,10 @@ func (m *stage) leaves(t *testing.T) {
 	}
 	allowed := "/tree/docker/" + m.docker.Run(m.t, docker.Spec{Name: "other", Network: "dual", Cmd: []string{"stay"}}).ID
 	read := place{name: "tree to read", network: "dual", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree:ro"} }}
-	write := place{name: "tree to write", network: "dual", sends: "veth", tweak: func(h *container.HostConfig) { h.Binds = []string{root + ":/tree"} },
+	// In a cgroup namespace of its own it would not leave that, where the tree is
+	// mounted with nsdelegate.
+	writes := func(h *container.HostConfig) { h.Binds, h.CgroupnsMode = []string{root + ":/tree"}, "host" }
+	write := place{name: "tree to write", network: "dual", sends: "veth", tweak: writes,
 		open: []string{"cgroup tree: move into a cgroup that is not judged; cure: mount it read-only"}}
 	host := write
 	host.name, host.network, host.sends, host.open = "tree to write, host", "host", "host", append(slices.Clone(write.open), "host network: shares")

@@ -25,15 +25,16 @@ const (
 )
 
 // boots are what runs in the system, one a boot: its own tests, and at last the
-// adversary against an engine of the tests' own.
+// adversary and every placement, against an engine of the tests' own.
 var boots = []Program{
 	{Name: "boot-1", Path: SystemDir + "/test", Dir: SystemDir, Args: testArgs("^TestFirst")},
 	{Name: "boot-2", Path: SystemDir + "/test", Dir: SystemDir, Args: testArgs("^TestSecond")},
 	{Name: "e2e", Path: SystemDir + "/e2e/test", Dir: SystemDir + "/e2e", Args: testArgs("^TestAdversary$")},
+	{Name: "modes", Path: SystemDir + "/e2e/test", Dir: SystemDir + "/e2e", Args: testArgs("^TestModes")},
 }
 
 // built are the packages of the programs that the tests of e2e would compile.
-var built = []string{"cmd/egw-enforcer", "internal/testutil/probe/cmd", "internal/testutil/adversary/cmd"}
+var built = []string{"cmd/egw", "cmd/egw-enforcer", "internal/testutil/probe/cmd", "internal/testutil/adversary/cmd"}
 
 // systemModules are what it takes to mount the disk.
 var systemModules = []string{"virtio_pci", "virtio_blk", "ext4"}

@@ -22,9 +22,8 @@ func (w *World) Uplink(t testing.TB, name string, gateways ...netip.Prefix) {
 }
 
 func (w *World) uplink(name string, gateways []netip.Prefix) error {
-	const far = "egwup"
 	err := w.Host.nl.LinkAdd(&netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: far, PeerNamespace: netlink.NsFd(int(w.World.fd)),
+		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name, PeerNamespace: netlink.NsFd(int(w.World.fd)),
 	})
 	if err != nil {
 		return fmt.Errorf("make it: %w", err)
@@ -33,7 +32,7 @@ func (w *World) uplink(name string, gateways []netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	end, err := w.World.nl.LinkByName(far)
+	end, err := w.World.nl.LinkByName(name)
 	if err != nil {
 		return err
 	}
