@@ -91,18 +91,29 @@ func (s side) wallClassic(pin string, index int) error {
 		return err
 	}
 	id, _ := info.ID()
-	if has, err := classicFilter(index, s.parent); err == nil && has != nil && has.Id == int(id) {
+	has, err := classicFilter(index, s.parent)
+	if err != nil {
+		return err
+	}
+	if has != nil && has.Id == int(id) {
 		return nil
 	}
 	// First the pin, so that what is at work can always be found and taken off.
 	if err := pinInPlace(s.prog, pin); err != nil {
 		return err
 	}
+	// What failed leaves none but where an older filter is at work.
+	unpin := func() error {
+		if has != nil {
+			return nil
+		}
+		return os.Remove(pin)
+	}
 	err = netlink.QdiscAdd(&netlink.GenericQdisc{QdiscType: "clsact", QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: index, Parent: netlink.HANDLE_CLSACT, Handle: netlink.MakeHandle(0xffff, 0),
 	}})
 	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return errors.Join(fmt.Errorf("add clsact: %w", err), os.Remove(pin))
+		return errors.Join(fmt.Errorf("add clsact: %w", err), unpin())
 	}
 	err = netlink.FilterReplace(&netlink.BpfFilter{
 		FilterAttrs:  classicAttrs(index, s.parent),
@@ -111,7 +122,7 @@ func (s side) wallClassic(pin string, index int) error {
 		DirectAction: true,
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("replace filter: %w", err), os.Remove(pin))
+		return errors.Join(fmt.Errorf("replace filter: %w", err), unpin())
 	}
 	return nil
 }
@@ -122,11 +133,14 @@ func classicAttrs(index int, parent uint32) netlink.FilterAttrs {
 	}
 }
 
-// classicFilter is ours at the device, nil if there is none.
+// classicFilter is ours at the device, nil if there is none, or no device.
 func classicFilter(index int, parent uint32) (*netlink.BpfFilter, error) {
 	all, err := netlink.FilterList(&netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: index}}, parent)
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+		return nil, nil // no such device, or nothing for filters to be at
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list filters of device %d: %w", index, err)
 	}
 	for _, f := range all {
 		if b, ok := f.(*netlink.BpfFilter); ok && b.Handle == classicHandle {
@@ -251,7 +265,11 @@ func removeWall(pin string) error {
 	if !ok {
 		return os.Remove(pin)
 	}
-	if f, err := classicFilter(index, of.parent); err == nil && f != nil {
+	f, err := classicFilter(index, of.parent)
+	if err != nil {
+		return err
+	}
+	if f != nil {
 		if err := netlink.FilterDel(&netlink.BpfFilter{FilterAttrs: classicAttrs(index, of.parent)}); err != nil {
 			return fmt.Errorf("remove filter of device %d: %w", index, err)
 		}

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -105,7 +106,11 @@ func (f *walled) sendFrame(t *testing.T, fd int, dev string, kind uint16, text [
 		if err != nil {
 			return err
 		}
-		return unix.Sendto(fd, text, 0, broadcast(ifi.Index, kind))
+		to := broadcast(ifi.Index, kind)
+		if dev == "lo" {
+			to.Addr = [8]byte{} // its own: TCP answers nobody else
+		}
+		return unix.Sendto(fd, text, 0, to)
 	})
 }
 
@@ -178,7 +183,7 @@ func (f *walled) newWindowEvents(t *testing.T, want map[string]Event) {
 	}
 }
 
-func TestAWorkloadThatKeepsRawSocketsKeepsItsFrames(t *testing.T) {
+func TestAWorkloadThatKeepsRawSocketsHasItsFramesJudged(t *testing.T) {
 	f := newWalled(t, policy.ModeLearn)
 	fd := f.frameSocket(t)
 	made, err := f.Counters(1)
@@ -187,10 +192,11 @@ func TestAWorkloadThatKeepsRawSocketsKeepsItsFrames(t *testing.T) {
 	}
 	got := f.listenRaw(t, unix.AF_INET, unix.IPPROTO_UDP)
 	f.putState(t, 1, State{Mode: policy.ModeBlock, Slot: 1, Raw: true})
-	f.sendFrame(t, fd, containerSide, unix.ETH_P_IP, frame4(world.HostAddr4, refused4, 443))
+	f.sendFrame(t, fd, containerSide, unix.ETH_P_IP, frame4(world.HostAddr4, allowed4, 443))
 	receive(t, got)
-	if n := f.denials(t); n != made.Deny {
-		t.Errorf("%d denials", n-made.Deny)
+	for i, text := range [][]byte{frame4(world.HostAddr4, refused4, 443), frame4(world.HostAddr4, allowed4, 80)} {
+		f.sendFrame(t, fd, containerSide, unix.ETH_P_IP, text)
+		f.becomes(t, "what the policy refuses", denied, made.Deny+uint64(i)+1)
 	}
 }
 
@@ -274,7 +280,8 @@ func TestTheKernelAnswersWhoWasHeardOf(t *testing.T) {
 	}{
 		{world.HostAddr4, []string{"closed", "tcp"}}, {world.HostAddr6, []string{"closed", "tcp"}},
 		{world.HostAddr4, []string{"closed", "udp"}}, {world.HostAddr6, []string{"closed", "udp"}},
-		{world.HostAddr4, []string{"ping"}}, {world.HostAddr6, []string{"ping"}},
+		{world.HostAddr4, []string{"ping", "0"}}, {world.HostAddr6, []string{"ping", "0"}},
+		{world.HostAddr4, []string{"ping", "4000"}}, {world.HostAddr6, []string{"ping", "4000"}},
 	} {
 		f.in(t, f.w.World, func() error {
 			cmd, out := startHelper(t, outside, append(c.words, c.host.String())...)
@@ -301,11 +308,41 @@ func TestTheKernelAnswersNobodyElse(t *testing.T) {
 	complete4(ping)
 	f.sendFrame(t, fd, "lo", unix.ETH_P_IP, ping)
 	f.becomes(t, "the kernel's answer is refused", denied, before+1)
+	// A question to a closed port, as if a DNS server asked: the kernel resets.
+	f.sendFrame(t, fd, "lo", unix.ETH_P_IP, segment4(refused4, world.HostAddr4, 53))
+	f.becomes(t, "the kernel's reset is refused", denied, before+2)
+	// Nobody was named for the link yet: an unknown container.
+	if err := f.SetDevices(map[int]uint32{f.index: 0}); err != nil {
+		t.Fatal(err)
+	}
+	f.sendFrame(t, fd, "lo", unix.ETH_P_IP, ping)
+	testutil.Eventually(t, "the kernel's answer is refused to an unknown container", func() error {
+		c, err := f.Counters(0)
+		if err == nil && c.Deny == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
 	for _, e := range f.drain(t) {
-		if e.Hook == HookFrame && (e.Dst != refused4 || e.Proto != policy.ProtoICMP) {
+		if e.Hook == HookFrame && (e.Dst != refused4 || e.Proto != policy.ProtoICMP && e.Proto != policy.ProtoTCP) {
 			t.Errorf("event %+v", e)
 		}
 	}
+}
+
+// segment4 is a SYN to port 9.
+func segment4(src, dst netip.Addr, from uint16) []byte {
+	b := append(datagram4(src, dst, 9)[:20], make([]byte, 20)...)
+	b[9] = unix.IPPROTO_TCP
+	complete4(b)
+	tcp := b[20:]
+	binary.BigEndian.PutUint16(tcp, from)
+	binary.BigEndian.PutUint16(tcp[2:], 9)
+	tcp[12], tcp[13] = 5<<4, 2
+	pseudo := append([]byte{}, b[12:20]...)
+	pseudo = append(append(pseudo, 0, unix.IPPROTO_TCP, 0, 20), tcp...)
+	binary.BigEndian.PutUint16(tcp[16:], checksum(pseudo))
+	return b
 }
 
 // frame4 is a datagram as it is on the wire.
@@ -367,6 +404,14 @@ func TestWhoLeftTheCgroupIsStillBehindTheWall(t *testing.T) {
 		return cmd.Wait()
 	})
 	f.becomes(t, "the resolver's question, where it is refused", denied, refusals+1)
+	// Learning stops nothing, and tells what block would.
+	f.putState(t, 1, State{Mode: policy.ModeLearn, Slot: 1})
+	f.in(t, f.w.Host, func() error {
+		cmd, _ := startHelper(t, outside, "speak", netip.AddrPortFrom(refused4, 443).String(), "1")
+		return cmd.Wait()
+	})
+	receive(t, got[true])
+	f.becomes(t, "told of while learning", wouldBeDenied, 1)
 }
 
 func TestTheWallStaysWithoutItsProcessUntilDetached(t *testing.T) {
@@ -422,9 +467,14 @@ func TestPinsOfDevicesThatAreGoneAreRemoved(t *testing.T) {
 // TestGroupsAreJudgedAsDestinations has the container join groups, whose addresses its
 // kernel reports to the link.
 func TestGroupsAreJudgedAsDestinations(t *testing.T) {
-	f := newWalled(t, policy.ModeBlock)
+	f := newWalled(t, policy.ModeAllow)
+	reports := f.listenRaw(t, unix.AF_INET, unix.IPPROTO_IGMP)
+	f.in(t, f.w.World, func() error { // the group of those who listen to reports
+		return unix.SetsockoptIPMreqn(reports, unix.SOL_IP, unix.IP_ADD_MEMBERSHIP, &unix.IPMreqn{Multiaddr: [4]byte{224, 0, 0, 22}, Ifindex: int32(f.index)})
+	})
 	fine4, fine6 := netip.MustParseAddr("239.1.2.3"), netip.MustParseAddr("ff15::7")
 	f.putPolicy(t, 1, table(fine4.String()+"/32", "239.1.2.4/32", fine6.String()+"/128"), 1)
+	f.putState(t, 1, State{Mode: policy.ModeBlock, Slot: 1})
 	var fd int
 	f.in(t, f.w.Host, func() (err error) {
 		fd, err = makeSocket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
@@ -444,6 +494,11 @@ func TestGroupsAreJudgedAsDestinations(t *testing.T) {
 		})
 	}
 	join(fine4)
+	for {
+		if report := receive(t, reports); bytes.Contains(report, fine4.AsSlice()) {
+			break
+		}
+	}
 	join(fine6)
 	join(netip.MustParseAddr("ff02::1:ff12:3456")) // as an address of its own would
 	for _, group := range []netip.Addr{netip.MustParseAddr("239.9.9.9"), netip.MustParseAddr("ff15::99")} {
@@ -464,19 +519,21 @@ func TestGroupsAreJudgedAsDestinations(t *testing.T) {
 			return nil
 		})
 	}
-	// Of a group that is allowed, from somebody whose address is a message.
-	before := f.denials(t)
-	f.in(t, f.w.Host, func() error {
-		source, own := refused4.As4(), world.HostAddr4.As4()
-		group := netip.MustParseAddr("239.1.2.4").As4()
-		return unix.SetsockoptString(fd, unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, string(group[:])+string(own[:])+string(source[:]))
-	})
-	testutil.Eventually(t, "the report of a source is refused", func() error {
-		if f.denials(t) == before {
-			return errors.New("not yet")
-		}
-		return nil
-	})
+	// Of groups that are allowed or ordinary, from somebody whose address is a message.
+	for i, group := range []string{"239.1.2.4", "224.0.0.106"} {
+		source := netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", 70+i))
+		before := f.denials(t)
+		f.in(t, f.w.Host, func() error {
+			own, g := world.HostAddr4.As4(), netip.MustParseAddr(group).As4()
+			return unix.SetsockoptString(fd, unix.SOL_IP, unix.IP_ADD_SOURCE_MEMBERSHIP, string(g[:])+string(own[:])+string(source.AsSlice()))
+		})
+		testutil.Eventually(t, "the report of a source of "+group+" is refused", func() error {
+			if f.denials(t) == before {
+				return errors.New("not yet")
+			}
+			return nil
+		})
+	}
 }
 
 // TestTheEngineWorksInAContainersNetwork holds that sockets of no container's may

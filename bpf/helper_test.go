@@ -170,9 +170,13 @@ func helperClosed(args []string) error {
 	return nil
 }
 
-// helperPing waits for the answer to a ping.
+// helperPing waits for the answer to a ping of that many octets more.
 func helperPing(args []string) error {
-	to := netip.MustParseAddr(args[0])
+	more, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	to := netip.MustParseAddr(args[1])
 	family, proto, asks, answers, at := unix.AF_INET, unix.IPPROTO_ICMP, byte(8), byte(0), 20
 	if to.Is6() {
 		family, proto, asks, answers, at = unix.AF_INET6, unix.IPPROTO_ICMPV6, 128, 129, 0
@@ -185,10 +189,10 @@ func helperPing(args []string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return err
 	}
-	if err := unix.Sendto(fd, echo(asks), 0, sockaddr(to, 0)); err != nil {
+	if err := unix.Sendto(fd, append(echo(asks), make([]byte, more)...), 0, sockaddr(to, 0)); err != nil {
 		return err
 	}
-	for buf := make([]byte, 256); ; {
+	for buf := make([]byte, 1<<16); ; {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if err != nil {
 			fmt.Println(err)
@@ -215,5 +219,5 @@ func helperFrame(args []string) error {
 	if err != nil {
 		return err
 	}
-	return unix.Sendto(fd, make([]byte, 46), 0, broadcast(ifi.Index, uint16(kind)))
+	return unix.Sendto(fd, make([]byte, 28), 0, broadcast(ifi.Index, uint16(kind)))
 }

@@ -296,7 +296,7 @@ func (f *fixture) wantPacketEvent(t *testing.T, w way) {
 	t.Helper()
 	n := 0
 	for _, e := range f.drain(t) {
-		if e.Hook != HookPacket || e.Proto == policy.ProtoTCP && w.proto != policy.ProtoTCP {
+		if e.Hook != HookPacket || e.Verdict == policy.VerdictWouldDeny || e.Proto == policy.ProtoTCP && w.proto != policy.ProtoTCP {
 			continue // of another hook, or the kernel tries a connection of an earlier way again
 		}
 		n++
@@ -306,5 +306,37 @@ func (f *fixture) wantPacketEvent(t *testing.T, w way) {
 	}
 	if n != 1 {
 		t.Errorf("%s: %d events of packets, want 1", w.name, n)
+	}
+}
+
+// TestLearningTellsOfPings holds that what block would refuse is known before: pings
+// are judged by their packets alone.
+func TestLearningTellsOfPings(t *testing.T) {
+	w := world.New(t)
+	f := newFixture(t, nil)
+	f.putPolicy(t, 1, packetTable(), 1)
+	f.manage(t, 1, State{Mode: policy.ModeLearn, Slot: 1})
+	t.Cleanup(closeKept)
+	for _, to := range []netip.Addr{allowed4, refused4} {
+		var send func() error
+		err := w.Host.Do(func() (err error) {
+			send, err = sender(unix.AF_INET, unix.SOCK_DGRAM, unix.IPPROTO_ICMP, echo(8), to, 0, nil)
+			return err
+		})
+		if err == nil {
+			err = send()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range f.drain(t) {
+		if e.Dst != refused4 || e.Proto != policy.ProtoICMP || e.Verdict != policy.VerdictWouldDeny || e.Hook != HookPacket {
+			t.Errorf("event %+v", e)
+		}
+	}
+	c, err := f.Counters(1)
+	if err != nil || c.WouldDeny != 1 || c.Deny != 0 {
+		t.Errorf("counted %+v, %v; want one that block would refuse", c, err)
 	}
 }

@@ -33,8 +33,17 @@ const appliedWait = 5 * time.Second
 
 // cutOf has the connections of workloads looked at.
 func (e *Enforcer) cutOf(workloads []string, revision uint64, keep func(workload string) bool) {
+	e.lookAtDevices() // of several containers behind one it is the strictest's
 	if e.cutter.begun() {
 		e.cutBlocked(revision, keep, among(workloads))
+	}
+}
+
+// lookAtDevices has the walls told of whose each device is.
+func (e *Enforcer) lookAtDevices() {
+	select {
+	case e.placed <- struct{}{}:
+	default: // they will be looked at
 	}
 }
 
@@ -58,10 +67,7 @@ func (e *Enforcer) startOver() {
 
 // covered has the connections of a container looked at, and its network devices.
 func (e *Enforcer) covered(id string) {
-	select {
-	case e.placed <- struct{}{}:
-	default: // they will be looked at
-	}
+	e.lookAtDevices()
 	if !e.cutter.begun() {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/egresswarden/egresswarden/enforcer/netns"
 	"github.com/egresswarden/egresswarden/schemas"
 )
 
@@ -47,10 +48,36 @@ type walls struct {
 	// stand are the devices that have one, by what this process did.
 	stand map[int]bool
 	// owners are the containers of devices, which have one for as long as they are:
-	// Docker may be away. A new link of Docker's is an unknown container's at first,
+	// Docker may be away. A link of Docker's is an unknown container's when it is met,
 	// from the time in unknown on.
 	owners  map[int]uint32
 	unknown map[int]time.Time
+	met     map[int]bool
+}
+
+func newWalls(gate gateWalls, running func() []Container, now time.Time) (*walls, error) {
+	owners, err := gate.Devices()
+	if err != nil {
+		return nil, err
+	}
+	w := &walls{gate: gate, running: running, stand: map[int]bool{}, owners: owners, unknown: map[int]time.Time{}, met: map[int]bool{}}
+	for device, index := range owners {
+		w.met[device] = true
+		if index == unknownIndex {
+			w.unknown[device] = now
+		}
+	}
+	return w, nil
+}
+
+// wallAll does so once, before the gate is attached: then no other layout's walls are
+// removed before there are these.
+func (e *Enforcer) wallAll() error {
+	w, err := newWalls(e.gate, e.registry.running, time.Now())
+	if err != nil {
+		return err
+	}
+	return w.look()
 }
 
 // keepWalls does so until ctx ends.
@@ -77,11 +104,10 @@ func (e *Enforcer) wallProblem(err error) {
 // followDevices walls each device that the kernel tells of at once, and compares all
 // of them soon after a change and from time to time, until the messages end.
 func (e *Enforcer) followDevices(ctx context.Context) error {
-	owners, err := e.gate.Devices()
+	w, err := newWalls(e.gate, e.registry.running, time.Now())
 	if err != nil {
 		return err
 	}
-	w := walls{gate: e.gate, running: e.registry.running, stand: map[int]bool{}, owners: owners, unknown: map[int]time.Time{}}
 	var broken error
 	updates, done := make(chan netlink.LinkUpdate, 256), make(chan struct{})
 	defer func() {
@@ -96,27 +122,30 @@ func (e *Enforcer) followDevices(ctx context.Context) error {
 		close(updates)
 		return fmt.Errorf("watch network devices: %w", err)
 	}
-	e.wallProblem(e.compareDevices(&w))
-	tick, rest := time.NewTicker(devicesEvery), time.NewTimer(devicesEvery)
+	e.compareDevices(w)
+	tick := time.NewTicker(devicesEvery)
 	defer tick.Stop()
-	defer rest.Stop()
+	var rest <-chan time.Time // not nil once a change waits to be looked at
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 			clear(w.stand)
-			e.wallProblem(e.compareDevices(&w))
-		case <-rest.C:
-			e.wallProblem(e.compareDevices(&w))
+			e.compareDevices(w)
+		case <-rest:
+			rest = nil
+			e.compareDevices(w)
 		case <-e.placed:
-			e.wallProblem(e.compareDevices(&w))
+			e.compareDevices(w)
 		case u, ok := <-updates:
 			if !ok {
 				return fmt.Errorf("watch network devices: %w", errors.Join(errors.New("the kernel's messages ended"), broken))
 			}
 			w.take(u, time.Now())
-			rest.Reset(devicesRest)
+			if rest == nil {
+				rest = time.After(devicesRest)
+			}
 		}
 	}
 }
@@ -124,40 +153,62 @@ func (e *Enforcer) followDevices(ctx context.Context) error {
 // take walls a new device. What fails is tried again, and told, by the comparison.
 func (w *walls) take(u netlink.LinkUpdate, now time.Time) {
 	a := u.Attrs()
-	if u.Header.Type == unix.RTM_DELLINK {
+	switch {
+	case u.Family != unix.AF_UNSPEC: // a bridge tells of its ports
+	case u.Header.Type == unix.RTM_DELLINK:
+		_, owned := w.owners[a.Index]
 		w.forget(a.Index)
-		return
+		if owned {
+			_ = w.gate.SetDevices(w.owners)
+		}
+	case isWalled(u.Link) && !w.stand[a.Index]:
+		if w.meet(u.Link, now) {
+			_ = w.gate.SetDevices(w.owners)
+		}
+		w.stand[a.Index] = w.gate.WallDevice(a.Index) == nil
 	}
-	if !isWalled(u.Link) || w.stand[a.Index] {
-		return
+}
+
+// meet takes a link that is new for an unknown container's.
+func (w *walls) meet(l netlink.Link, now time.Time) bool {
+	a := l.Attrs()
+	if w.met[a.Index] || !dockersLink.MatchString(a.Name) {
+		return false
 	}
-	if _, owned := w.owners[a.Index]; !owned && dockersLink.MatchString(a.Name) {
-		w.owners[a.Index], w.unknown[a.Index] = unknownIndex, now
-		_ = w.gate.SetDevices(w.owners)
-	}
-	w.stand[a.Index] = w.gate.WallDevice(a.Index) == nil
+	w.met[a.Index] = true
+	w.owners[a.Index], w.unknown[a.Index] = unknownIndex, now
+	return true
 }
 
 func (w *walls) forget(index int) {
 	delete(w.stand, index)
 	delete(w.owners, index)
 	delete(w.unknown, index)
+	delete(w.met, index)
 }
 
-// isWalled tells whether a device gets a wall.
-func isWalled(l netlink.Link) bool { return l.Type() == "veth" || l.Type() == "bridge" }
+// isWalled tells whether a device gets a wall. The container's end of a link may be on
+// the host too, at first: it is on no bridge, and its other end in no other namespace.
+func isWalled(l netlink.Link) bool {
+	a := l.Attrs()
+	return l.Type() == "bridge" || l.Type() == "veth" && (a.MasterIndex > 0 || a.NetNsID >= 0)
+}
 
 // compareDevices looks at every device, unless somebody took the gate off.
-func (e *Enforcer) compareDevices(w *walls) error {
-	if !e.gate.Attached() {
-		return nil
+func (e *Enforcer) compareDevices(w *walls) {
+	if e.gate.Attached() {
+		e.wallProblem(w.look())
 	}
+}
+
+// look compares with all devices that there are.
+func (w *walls) look() error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("network devices: %w", err)
 	}
 	defer h.Close()
-	links, err := h.LinkList()
+	links, err := netns.Links(h)
 	if err != nil {
 		return fmt.Errorf("list network devices: %w", err)
 	}
@@ -175,6 +226,7 @@ func (w *walls) compare(links []netlink.Link, owners map[int]uint32, now time.Ti
 		if !isWalled(l) {
 			continue
 		}
+		w.meet(l, now)
 		if !w.stand[a.Index] {
 			if err := w.gate.WallDevice(a.Index); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", a.Name, err))
@@ -193,12 +245,13 @@ func (w *walls) compare(links []netlink.Link, owners map[int]uint32, now time.Ti
 
 // letGo forgets devices that are gone, and whose they are where nobody told.
 func (w *walls) letGo(there map[int]bool, now time.Time) {
-	for index := range w.stand {
-		if !there[index] {
-			w.forget(index)
+	for _, known := range []map[int]bool{w.stand, w.met} {
+		for index := range known {
+			if !there[index] {
+				w.forget(index)
+			}
 		}
 	}
-	maps.DeleteFunc(w.owners, func(index int, _ uint32) bool { return !there[index] })
 	maps.DeleteFunc(w.unknown, func(index int, since time.Time) bool {
 		over := now.Sub(since) > unknownFor
 		if over {

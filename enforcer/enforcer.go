@@ -186,6 +186,7 @@ func (e *Enforcer) Run(ctx context.Context, server *eventlog.Server) (err error)
 func (e *Enforcer) attach(ctx context.Context, w *watcher) error {
 	fresh := !e.gate.Attached()
 	answers := fresh && e.syncOnce(ctx, w)
+	e.wallProblem(e.wallAll())
 	if err := e.gate.Attach(); err != nil {
 		return fmt.Errorf("attach gate: %w", err)
 	}

@@ -62,7 +62,7 @@ func (s subject) openings() []Opening {
 	})
 	at := s.wallless()
 	add(at != "" && !s.hostNet, Opening{
-		What: "link", Why: "no wall stands at " + at + ": what its kernel sends by itself, such as the groups that it joins, is not judged", Cure: "a bridge network",
+		What: "link", Why: "no wall stands at " + at + ": what its kernel sends by itself, such as the groups that it joins, is not judged", Cure: s.wallCure(),
 	})
 	if o, open := s.packetSockets(at); open {
 		out = append(out, o)
@@ -73,7 +73,7 @@ func (s subject) openings() []Opening {
 	}
 	add(s.NetAdmin, admin)
 	add(s.raw, Opening{
-		What: "egress.raw=allow", Why: "raw, SCTP and UDP-Lite sockets are kept by the label; their packets are judged", Cure: "leave the label out",
+		What: "egress.raw=allow", Why: "raw, packet, SCTP and UDP-Lite sockets are kept by the label; what they send is judged", Cure: "leave the label out",
 	})
 	return out
 }

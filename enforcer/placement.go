@@ -172,6 +172,16 @@ func (s sight) kinds() []string {
 // raise it, takes NET_ADMIN.
 func leadsOut(d netns.Device) bool { return d.Up && d.Kind != netns.Loopback && d.Kind != "dummy" }
 
+// wallCure is what would put a wall where none is.
+func (s sight) wallCure() string {
+	for _, d := range s.Devices {
+		if leadsOut(d) && d.Peer != 0 && !s.walls[d.Peer] {
+			return "start the enforcer, which puts one there"
+		}
+	}
+	return "a bridge network"
+}
+
 // wallless are the devices at which nothing drops what packet sockets write; of a
 // container that does not run, none.
 func (s sight) wallless() string {

@@ -11,14 +11,19 @@
  * and what is led elsewhere below the sockets, by tunnels and address translation.
  * The sender's socket is still known here, and so is whose it is.
  *
- * Frames of packet sockets are refused. What goes where its socket says has been
- * judged. The kernel may answer who was heard of on the link. All else is judged by
- * what the packet says.
+ * Frames of packet sockets are refused, or judged where the label keeps them. What goes
+ * where its socket says has been judged. The kernel may answer who was heard of on the
+ * link. All else is judged by what the packet says. Learning stops nothing, and tells.
  */
 #define HEARD_NS 60000000000ULL
 #define HEARD_REFRESH_NS 1000000000ULL
 
+#define ETH_HEADER 14
 #define ETH_ARP htons(0x0806)
+#define ARP_SIZE 28
+/* What the kernel adds to a question about a neighbour is less. */
+#define NEIGHBOURS_MOST 64
+#define NEIGHBOURS_HOPS 255
 #define PORT_DNS 53
 
 #define ICMP_ECHO_REPLY 0
@@ -27,6 +32,7 @@
 #define ICMP_PARAMETER 12
 #define ICMPV6_ERRORS 127
 #define ICMPV6_ECHO_REPLY 129
+#define PACKET_LOOPBACK 5
 #define TCP_SYN 2
 #define TCP_ACK 16
 
@@ -74,6 +80,31 @@ static __noinline int goes_as_connected(const struct ask *a, const struct packet
 	return p->fragment == LATER_FRAGMENT || to.key.port == a->key.port;
 }
 
+/* The same, where it is plain to see: of most packets there are, at little cost. */
+static __always_inline int plainly_as_connected(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	void *data = (void *)(long)READ_ONCE(skb->data);
+	void *end = (void *)(long)READ_ONCE(skb->data_end);
+	struct ipv4_header *v4 = data + ETH_HEADER;
+	struct ipv6_header *v6 = data + ETH_HEADER;
+	u32 proto = sk->protocol;
+	u16 *ports;
+
+	if (proto != PROTO_TCP && proto != PROTO_UDP)
+		return 0;
+	if (skb->protocol == ETH_IPV4) {
+		ports = (void *)(v4 + 1);
+		return (void *)(ports + 2) <= end && v4->version_length == 0x45 &&
+		       !(v4->fragment & htons(0x3fff)) && v4->proto == proto &&
+		       v4->dst == sk->dst_ip4 && ports[1] == sk->dst_port;
+	}
+	ports = (void *)(v6 + 1);
+	return skb->protocol == ETH_IPV6 && (void *)(ports + 2) <= end && v6->next == proto &&
+	       v6->dst.w[0] == sk->dst_ip6[0] && v6->dst.w[1] == sk->dst_ip6[1] &&
+	       v6->dst.w[2] == sk->dst_ip6[2] && v6->dst.w[3] == sk->dst_ip6[3] &&
+	       ports[1] == sk->dst_port;
+}
+
 /* Whether the packet is one by which a kernel answers: it says little. */
 static __noinline int is_an_answer(struct __sk_buff *skb, const struct ask *a,
 				   const struct packet *p)
@@ -94,10 +125,12 @@ static __noinline int is_an_answer(struct __sk_buff *skb, const struct ask *a,
 }
 
 /* Docker's resolver, a process of the host's, asks in the container's network what
- * it was asked at 127.0.0.11. */
+ * it was asked at 127.0.0.11. The kernel's own sockets, which are raw, are of the host's
+ * cgroup too. */
 static __always_inline int is_the_resolvers(const struct ask *a, struct bpf_sock *sk, int own)
 {
-	return sk && !own && a->key.port == PORT_DNS && !((a->key.posture >> 8) & FLAG_NO_DNS);
+	return sk && !own && sk->type != SOCK_RAW && a->key.port == PORT_DNS &&
+	       !((a->key.posture >> 8) & FLAG_NO_DNS);
 }
 
 #define IGMP 2
@@ -120,8 +153,9 @@ static __always_inline int speaks_of_groups(struct __sk_buff *skb)
 /* A report about groups, as it is laid out. */
 struct report {
 	u32 at;	  /* the first group */
-	u32 step; /* from a group to the next one */
+	u32 step; /* from a group to the next one; 0 is one group, without a record */
 	u32 count;
+	u32 size;
 	u32 v6;
 };
 
@@ -130,23 +164,31 @@ static __always_inline int read_report(struct __sk_buff *skb, const struct packe
 {
 	u8 head[8];
 	/* Behind the router alert, which is an option of IPv4's header. */
-	u32 at = p->payload + (skb->protocol == ETH_IPV6 ? 8 : 0);
+	u32 alert = skb->protocol == ETH_IPV6 ? 8 : 0, at = p->payload + alert;
 
 	if (load(skb, at, head, sizeof(head)))
 		return -1;
 	r->v6 = skb->protocol == ETH_IPV6;
-	r->count = 1;
-	r->step = 0;
 	if (head[0] == IGMP_V3_REPORT || head[0] == ICMPV6_MLD2) {
 		r->count = head[6] << 8 | head[7];
 		r->step = r->v6 ? 20 : 8;
 		r->at = at + 8 + 4;
+		r->size = alert + 8 + r->count * r->step;
 		return 0;
 	}
+	r->count = 1;
+	r->step = 0;
 	r->at = at + (r->v6 ? 8 : 4);
-	if (r->v6)
-		return 0;
-	return head[0] == IGMP_V2_REPORT || head[0] == IGMP_V2_LEAVE ? 0 : -1;
+	r->size = alert + (r->v6 ? 24 : 8);
+	return r->v6 || head[0] == IGMP_V2_REPORT || head[0] == IGMP_V2_LEAVE ? 0 : -1;
+}
+
+/* Where reports go to: all who listen to reports on the link, or to the group itself. */
+static __always_inline int is_for_routers(const struct addr *dst)
+{
+	if (is_v4(dst))
+		return (dst->w[3] & htonl(0xffffff00)) == htonl(0xe0000000);
+	return dst->w[0] == htonl(0xff020000);
 }
 
 #define ALL_NODES 1
@@ -187,7 +229,8 @@ __noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct a
 	struct report r = {};
 	u8 record[4] = {};
 
-	if (!p || !one || read_report(skb, p, &r) || r.count > GROUPS)
+	if (!p || !one || read_report(skb, p, &r) || r.count > GROUPS || r.size != p->length ||
+	    p->hops != 1)
 		return GROUPS_ODD;
 	count = r.count;
 	/* Else the compiler leaves the bound of i to that of count, which the verifier of
@@ -221,6 +264,8 @@ static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const s
 	struct addr one = {};
 	u32 groups = groups_of(skb, p, &one);
 
+	if (!is_for_routers(&a->key.dst) && !(groups == GROUPS_ONE && same(&a->key.dst, &one)))
+		groups = GROUPS_ODD;
 	if (groups == GROUPS_ORDINARY)
 		return VERDICT_ALLOW;
 	if (groups == GROUPS_ONE)
@@ -228,7 +273,38 @@ static __noinline int judge_groups(struct __sk_buff *skb, struct ask *a, const s
 	return judge_packet(a, groups == GROUPS_ONE ? 0 : ASTRAY_OPTIONS);
 }
 
-/* The verdict for a packet of a blocked container. */
+/* How neighbours are found: what was forwarded has lost a hop. */
+static __always_inline int is_about_neighbours(struct __sk_buff *skb, const struct packet *p)
+{
+	return chatter_of(skb) == CHATTER_NEIGHBOURS && p->hops == NEIGHBOURS_HOPS &&
+	       p->length <= NEIGHBOURS_MOST;
+}
+
+/* A question or an answer about a neighbour, with nothing behind. */
+static __always_inline int is_plain_arp(struct __sk_buff *skb)
+{
+	return skb->protocol == ETH_ARP && !skb->vlan_present && skb->len == ETH_HEADER + ARP_SIZE;
+}
+
+/* Whether the packet may pass whatever the policy says of its destination. */
+static __always_inline int passes_anyhow(struct __sk_buff *skb, const struct ask *a,
+					 const struct packet *p, struct bpf_sock *sk, int own)
+{
+	if (sk && own && goes_as_connected(a, p, sk))
+		return 1;
+	/* While learning the hooks and the last wall let it go, and told of it. */
+	if (sk && own && (a->key.posture & 0xff) == MODE_LEARN)
+		return 1;
+	if (p->options)
+		return 0;
+	if (is_the_resolvers(a, sk, own))
+		return 1;
+	if (p->fragment == LATER_FRAGMENT)
+		return was_heard(a, HEARD_FRAGMENT);
+	return is_an_answer(skb, a, p) && was_heard(a, HEARD_FROM);
+}
+
+/* The verdict for a packet of a container that is judged. */
 static __noinline int judge_leaving(struct __sk_buff *skb, struct ask *a, struct bpf_sock *sk,
 				    int own)
 {
@@ -236,29 +312,22 @@ static __noinline int judge_leaving(struct __sk_buff *skb, struct ask *a, struct
 	int verdict;
 
 	if (packet_addrs(skb, a, &p)) {
-		/* Neighbours are found by it; who speaks it himself does so by a packet
-		 * socket. */
-		if (!sk && skb->protocol == ETH_ARP)
+		/* Who speaks of neighbours himself does so by a packet socket. */
+		if (!sk && is_plain_arp(skb))
 			return VERDICT_ALLOW;
 		a->key.port = ntohs(skb->protocol);
 		return judge_packet(a, ASTRAY_UNREADABLE);
 	}
 	a->device = skb->ifindex;
-	if (sk && own && goes_as_connected(a, &p, sk))
-		return VERDICT_ALLOW;
 	if (!sk || (sk->type == SOCK_RAW && !kind_of(sk))) {
-		if (chatter_of(skb) == CHATTER_NEIGHBOURS)
+		if (is_about_neighbours(skb, &p))
 			return VERDICT_ALLOW;
 		if (speaks_of_groups(skb))
 			return judge_groups(skb, a, &p);
 	}
-	if (is_the_resolvers(a, sk, own))
-		return VERDICT_ALLOW;
-	if (!p.options && is_an_answer(skb, a, &p) && was_heard(a, HEARD_FROM))
-		return VERDICT_ALLOW;
-	if (p.fragment == LATER_FRAGMENT && was_heard(a, HEARD_FRAGMENT))
-		return VERDICT_ALLOW;
-	verdict = judge_packet(a, p.options ? ASTRAY_OPTIONS : 0);
+	verdict = VERDICT_ALLOW;
+	if (!passes_anyhow(skb, a, &p, sk, own))
+		verdict = judge_packet(a, p.options ? ASTRAY_OPTIONS : 0);
 	if (verdict == VERDICT_ALLOW && p.fragment == FIRST_FRAGMENT)
 		note_heard(a, HEARD_FRAGMENT);
 	return verdict;
@@ -285,7 +354,7 @@ static __always_inline int is_the_engines(struct __sk_buff *skb, struct bpf_sock
 {
 	if (!sk)
 		return 0;
-	return writes ? skb->protocol == ETH_ARP : !owner;
+	return writes ? is_plain_arp(skb) : !owner && sk->type != SOCK_RAW;
 }
 
 /* The verdict for a frame; user space tells of which container a device is. */
@@ -297,6 +366,8 @@ static __always_inline int judge_frame(struct __sk_buff *skb)
 	u32 *index = NULL, mode;
 	int writes;
 
+	if (skb->pkt_type == PACKET_LOOPBACK)
+		return VERDICT_NONE; /* the host's own, looped back */
 	sk = sk ? bpf_sk_fullsock(sk) : NULL;
 	writes = sk && !is_ordinary_family(sk->family);
 	if (!owner && !writes)
@@ -305,6 +376,8 @@ static __always_inline int judge_frame(struct __sk_buff *skb)
 		a.cgroup_id = bpf_skb_cgroup_id(skb);
 		index = bpf_map_lookup_elem(&workloads, &a.cgroup_id);
 	}
+	if (index && !writes && plainly_as_connected(skb, sk))
+		return VERDICT_NONE; /* the last wall has judged it */
 	if (index)
 		a.key.index = *index;
 	else if (owner && !is_the_engines(skb, sk, writes, *owner))
@@ -315,21 +388,22 @@ static __always_inline int judge_frame(struct __sk_buff *skb)
 	mode = a.key.posture & 0xff;
 	if (mode == MODE_ALLOW)
 		return VERDICT_NONE; /* let alone */
+	if (writes && !((a.key.posture >> 8) & FLAG_RAW))
+		return refuse_frame(skb, &a);
+	/* Kept by its label, a packet socket may send what the kernel may. */
 	if (writes)
-		return (a.key.posture >> 8) & FLAG_RAW ? VERDICT_NONE : refuse_frame(skb, &a);
-	if (mode == MODE_LEARN)
-		return VERDICT_NONE; /* the socket's hooks tell of it */
+		sk = NULL;
 	return judge_leaving(skb, &a, sk, index != NULL);
 }
 
-/* What comes to a blocked container is taken note of, so that its kernel may answer. */
+/* What comes to a container is taken note of, so that its kernel may answer. */
 static __always_inline void hear_frame(struct __sk_buff *skb)
 {
 	u32 device = skb->ifindex, *owner = bpf_map_lookup_elem(&devices, &device);
 	struct packet p = {};
 	struct ask a = {};
 
-	if (!owner || (posture_of(*owner) & 0xff) != MODE_BLOCK)
+	if (!owner || (posture_of(*owner) & 0xff) == MODE_ALLOW)
 		return;
 	a.key.index = *owner;
 	if (!packet_addrs(skb, &a, &p) && a.key.proto != PROTO_OTHER)

@@ -94,8 +94,9 @@ struct packet {
 	u32 payload;
 	u32 length; /* of the payload, as the header says */
 	u32 fragment;
-	/* Not 0: a header of IPv4 has options. */
+	/* Not 0: a header of IPv4 has options, or one of IPv6 is followed by others. */
 	u32 options;
+	u32 hops;
 };
 
 static __always_inline u32 fragment_of(u16 offset, u16 more)
@@ -124,6 +125,7 @@ static __always_inline int read_v4(struct __sk_buff *skb, struct ask *a, struct 
 	p->payload = (ip.version_length & 15) * 4;
 	p->length = ntohs(ip.length) - p->payload;
 	p->options = ip.version_length != 0x45;
+	p->hops = ip.ttl;
 	return ip.proto;
 }
 
@@ -140,7 +142,9 @@ static __always_inline int read_v6(struct __sk_buff *skb, struct ask *a, struct 
 	p->fragment = WHOLE;
 	p->payload = sizeof(ip);
 	p->length = ntohs(ip.payload);
-	p->options = 0;
+	p->options =
+	    ip.next == NEXT_HOPOPTS || ip.next == NEXT_ROUTING || ip.next == NEXT_DSTOPTS;
+	p->hops = ip.hops;
 	if (ip.next != NEXT_FRAGMENT)
 		return ip.next;
 	if (load(skb, sizeof(ip), fragment, sizeof(fragment)))

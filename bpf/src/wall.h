@@ -7,8 +7,8 @@
 #include "header.h"
 
 /*
- * The last wall: packets of blocked containers' sockets that no other hook has
- * judged, or whose judgement is out of date. Whose a socket is says the cgroup in
+ * The last wall: packets of containers' sockets that no other hook has judged, or
+ * whose judgement is out of date. Whose a socket is says the cgroup in
  * which it was made, as the current task may be anybody's.
  *
  * The standing cost is two looks: who answers has a kind of its own, in the
@@ -238,7 +238,7 @@ static __noinline int refuse_packet(struct ask *a, struct answer *answer)
 	return answer->verdict;
 }
 
-/* What the policy says of the packet of a blocked container. */
+/* What the policy says of a packet; learning stops nothing. */
 static __noinline int judge_packet(struct ask *a, u32 astray)
 {
 	struct answer answer = {};
@@ -250,7 +250,7 @@ static __noinline int judge_packet(struct ask *a, u32 astray)
 		return refuse_packet(a, &answer);
 	}
 	judge_ask(a, &answer);
-	if (answer.verdict != VERDICT_DENY)
+	if (answer.verdict == VERDICT_ALLOW)
 		return VERDICT_ALLOW;
 	if (a->key.proto == PROTO_UDP && peer_may_be_answered(a))
 		return VERDICT_ALLOW;
@@ -285,7 +285,7 @@ static __noinline int last_wall(struct __sk_buff *skb, struct bpf_sock *sk, u32 
 	struct ask a = {.hook = HOOK_PACKET};
 	struct packet p = {};
 	int tcp = is_tcp(sk), verdict;
-	u32 *index, *kind;
+	u32 *index, *kind, mode;
 
 	a.cgroup_id = bpf_skb_cgroup_id(skb);
 	index = bpf_map_lookup_elem(&workloads, &a.cgroup_id);
@@ -303,7 +303,9 @@ static __noinline int last_wall(struct __sk_buff *skb, struct bpf_sock *sk, u32 
 	if (tcp && !kind_of(sk))
 		adopt(skb, sk, *index);
 	kind = kind_of(sk);
-	if ((a.key.posture & 0xff) != MODE_BLOCK) {
+	mode = a.key.posture & 0xff;
+	/* While learning the hooks told of what is the socket's own. */
+	if (mode == MODE_ALLOW || (mode == MODE_LEARN && own)) {
 		if (own)
 			give_pass(cookie, generation);
 		return VERDICT_ALLOW;

@@ -80,6 +80,16 @@ func same(a, b *os.File) (bool, error) {
 // attempts bounds how often a list is read anew that changed while it was read.
 const attempts = 8
 
+// Links lists the links of a handle's namespace, anew where they changed meanwhile.
+func Links(h *netlink.Handle) (links []netlink.Link, err error) {
+	for range attempts {
+		if links, err = h.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return links, err
+}
+
 // devices are those of the namespace, in which the thread is.
 func (n Namespace) devices(own *os.File) ([]Device, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
@@ -87,10 +97,7 @@ func (n Namespace) devices(own *os.File) ([]Device, error) {
 		return nil, err
 	}
 	defer h.Close()
-	links, err := h.LinkList()
-	for i := 1; i < attempts && errors.Is(err, netlink.ErrDumpInterrupted); i++ {
-		links, err = h.LinkList()
-	}
+	links, err := Links(h)
 	if err != nil {
 		return nil, err
 	}
