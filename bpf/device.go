@@ -200,7 +200,7 @@ func parseWall(name string) (index int, of side, ok bool) {
 
 // SetDevices tells of which container each device is, by its index: what comes from
 // it by no container's socket is judged for that one. Devices that are not named
-// are nobody's; the pins of those that are gone are removed.
+// are nobody's.
 func (g *Gate) SetDevices(owners map[int]uint32) error {
 	have, err := g.Devices()
 	if err != nil {
@@ -252,6 +252,9 @@ func (g *Gate) UnwallGone(there map[int]bool) error {
 // removeWall takes the program of a pin off its device, if that is still there.
 func removeWall(pin string) error {
 	name := filepath.Base(pin)
+	if strings.HasSuffix(name, aside) {
+		return os.Remove(pin) // it was never put in place
+	}
 	if !strings.HasSuffix(name, classic) {
 		_, err := withPinnedLink(pin, func(l link.Link, info *link.Info) (bool, error) {
 			if at := info.TCX(); at != nil && at.Ifindex != 0 {

@@ -330,6 +330,31 @@ func TestTheKernelAnswersNobodyElse(t *testing.T) {
 	}
 }
 
+// TestWhatIsForwardedIsNoChatter has the container's kernel forward what looks like its
+// own talk with neighbours and about groups, to somebody outside.
+func TestWhatIsForwardedIsNoChatter(t *testing.T) {
+	f := newWalled(t, policy.ModeLearn)
+	fd := f.frameSocket(t)
+	f.putState(t, 1, State{Mode: policy.ModeBlock, Slot: 1})
+	before := f.denials(t)
+	neighbour := append(make([]byte, 40), echo(135)...)
+	neighbour[0], neighbour[5], neighbour[6], neighbour[7] = 0x60, byte(len(neighbour)-40), unix.IPPROTO_ICMPV6, 255
+	copy(neighbour[8:], netip.MustParseAddr("2001:db8:d::67").AsSlice())
+	copy(neighbour[24:], refused6.AsSlice())
+	f.sendFrame(t, fd, "lo", unix.ETH_P_IPV6, neighbour)
+	f.becomes(t, "a question about a neighbour is refused", denied, before+1)
+	group := append(datagram4(forged4, refused4, 0)[:20], 0x16, 0, 0, 0, 224, 0, 0, 1)
+	group[8], group[9] = 2, unix.IPPROTO_IGMP
+	complete4(group)
+	f.sendFrame(t, fd, "lo", unix.ETH_P_IP, group)
+	f.becomes(t, "a report about a group is refused", denied, before+2)
+	for _, e := range f.drain(t) {
+		if e.Hook == HookFrame && e.Dst != refused6 && e.Dst != refused4 {
+			t.Errorf("event %+v", e)
+		}
+	}
+}
+
 // segment4 is a SYN to port 9.
 func segment4(src, dst netip.Addr, from uint16) []byte {
 	b := append(datagram4(src, dst, 9)[:20], make([]byte, 20)...)

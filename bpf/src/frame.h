@@ -227,8 +227,9 @@ __noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct a
 	u32 i, v4, count, found = GROUPS_ORDINARY;
 	struct addr group = {};
 	struct report r = {};
-	u8 record[4] = {};
 
+	/* Longer is one that names the senders that are wanted, which could be a message,
+	 * too. */
 	if (!p || !one || read_report(skb, p, &r) || r.count > GROUPS || r.size != p->length ||
 	    p->hops != 1)
 		return GROUPS_ODD;
@@ -242,11 +243,6 @@ __noinline u32 groups_of(struct __sk_buff *skb, const struct packet *p, struct a
 			return GROUPS_ODD;
 		if (!r.v6)
 			addr_from_v4(&group, v4);
-		/* The senders that are wanted could be a message, too. */
-		if (r.step &&
-		    (load(skb, r.at + i * r.step - sizeof(record), record, sizeof(record)) ||
-		     record[1] || record[2] || record[3]))
-			return GROUPS_ODD;
 		if (is_ordinary_group(&group))
 			continue;
 		if (found && !same(&group, one))
