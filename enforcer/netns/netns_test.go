@@ -245,21 +245,5 @@ func TestNoThreadAndNoFileStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A thread's end is told to its starter before it is over.
-	testutil.Eventually(t, "no thread is in the foreign namespace", func() error {
-		tasks, err := os.ReadDir("/proc/self/task")
-		if err != nil {
-			return err
-		}
-		for _, task := range tasks {
-			at, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net")
-			if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-				continue
-			}
-			if err != nil || at == foreign {
-				return fmt.Errorf("thread %s is in %s, %w", task.Name(), at, err)
-			}
-		}
-		return nil
-	})
+	testutil.NoThreadIn(t, foreign)
 }
