@@ -58,9 +58,9 @@ func noSocketCreate() *ebpf.ProgramSpec {
 	}
 }
 
-// LacksPacketWall tells why packet sockets are not refused, which the kernel may
-// have no program for; nil if they are.
-func (g *Gate) LacksPacketWall() error { return g.lacksSocketCreate }
+// LacksSocketCreate tells why packet sockets are not refused when they are made, which
+// the kernel may have no program for; nil if they are.
+func (g *Gate) LacksSocketCreate() error { return g.lacksSocketCreate }
 
 // RefusesPacketSockets reports whether one of the pinned gates does.
 func RefusesPacketSockets(pins []Pinned) bool {

@@ -25,7 +25,7 @@ var frameCases = []socketCase{
 // refuse them says so.
 func TestPacketSocketsAreRefusedOrToldAsOpen(t *testing.T) {
 	f := newFixture(t, nil)
-	lacks := f.LacksPacketWall()
+	lacks := f.LacksSocketCreate()
 	t.Logf("the kernel lacks it: %v", lacks)
 	pins, err := Pins(f.o.PinDir)
 	if err != nil || RefusesPacketSockets(pins) != (lacks == nil) {

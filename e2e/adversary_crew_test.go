@@ -78,7 +78,7 @@ func newCrew(f *fixture) *crew {
 	c.docker.Run(f.t, docker.Spec{Name: "holder", Network: "dual", Cmd: []string{"stay"}, Labels: (&hostile{mode: "block"}).labels()})
 	g := c.gate(f.t)
 	defer g.Close()
-	f.t.Logf("what the gate lacks to refuse packet sockets when they are made: %v", g.LacksPacketWall())
+	f.t.Logf("what the gate lacks to refuse packet sockets when they are made: %v", g.LacksSocketCreate())
 	return c
 }
 

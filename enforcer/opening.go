@@ -112,7 +112,7 @@ func look(pid int, walls map[int]bool) sight {
 // placement puts what is open of a container into its status.
 func (e *Enforcer) placement(c *ContainerStatus, walls map[int]bool) {
 	s := subject{
-		Placement: c.Placement, hostNet: c.HostNet, raw: c.Raw, refuses: e.gate.LacksPacketWall() == nil, lost: c.Lost,
+		Placement: c.Placement, hostNet: c.HostNet, raw: c.Raw, refuses: e.gate.LacksSocketCreate() == nil, lost: c.Lost,
 	}
 	if c.Running {
 		s.sight = look(c.pid, walls)

@@ -203,7 +203,7 @@ func (e *Enforcer) Status() Status {
 		Revision: e.ledger.standing().revision, UnknownMode: e.cfg.unknownMode(), EventsWaiting: e.pump.written.Load() != e.pump.acked.Load(),
 		UnknownCounter: e.counters(0), Problems: e.problems.list(),
 	}
-	err := e.gate.LacksPacketWall()
+	err := e.gate.LacksSocketCreate()
 	if err != nil {
 		s.Open = append(s.Open, "packet sockets are refused at the links of containers alone: "+err.Error())
 	}
